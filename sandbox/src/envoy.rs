@@ -1,0 +1,293 @@
+//! A real Envoy on the shipped `envoy.yaml`, for as long as the value that stands for it.
+
+mod config;
+mod locate;
+mod process;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::HOST;
+use hyper::{Method, Request};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::time::{sleep, timeout};
+
+pub use self::config::{Config, HTTP_CONNECTION_MANAGER, PLUGIN, ROUTE, SEGMENT_CLUSTER};
+pub use self::locate::{ENVOY_VERSION, locate};
+
+use self::process::Process;
+use crate::http;
+
+/// The listener that takes Stigg's webhooks.
+pub const LISTENER: &str = "webhooks";
+
+/// The folder of the workspace, which the paths in `envoy.yaml` are relative to.
+pub fn workspace_root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the sandbox is a folder of the workspace")
+}
+
+/// How Envoy is run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Worker threads.
+    pub concurrency: u32,
+    /// Its environment, besides `PATH` and `HOME`: nothing else is handed on.
+    pub env: Vec<(String, String)>,
+    /// How much it logs: `trace`, `debug`, `info`, `warning`, `error`, `critical` or `off`.
+    pub log_level: String,
+    /// Further arguments, such as `--component-log-level wasm:debug`.
+    pub arguments: Vec<String>,
+    /// How long it may take until it is ready.
+    pub patience: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            concurrency: 1,
+            env: Vec::new(),
+            log_level: "info".to_owned(),
+            arguments: Vec::new(),
+            patience: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Options {
+    /// Adds a variable to its environment.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+}
+
+/// A running Envoy. Dropping it kills it and waits until it is gone.
+#[derive(Debug)]
+pub struct Envoy {
+    process: Process,
+    admin: SocketAddr,
+    listeners: BTreeMap<String, SocketAddr>,
+    webhooks: SocketAddr,
+    _dir: TempDir,
+}
+
+/// Envoy's opinion on a configuration.
+#[derive(Debug, Clone)]
+pub struct Validation {
+    /// Whether it would start.
+    pub accepted: bool,
+    /// What it said.
+    pub log: String,
+}
+
+/// Asks Envoy for its opinion on a configuration without serving it.
+pub async fn validate(config: Config, options: Options) -> Result<Validation> {
+    let dir = temporary_folder()?;
+    let mut command = command(&config, &options, dir.path()).await?;
+    command.args(["--mode", "validate"]);
+    let process = Process::spawn(command)?;
+    let status = timeout(options.patience, process.exited())
+        .await
+        .with_context(|| format!("Envoy still validates after {:?}:\n{}", options.patience, process.log().tail()))?;
+    Ok(Validation { accepted: status.success(), log: process.log().text() })
+}
+
+impl Envoy {
+    /// Starts Envoy and waits until it takes connections.
+    pub async fn start(config: Config, options: Options) -> Result<Self> {
+        let dir = temporary_folder()?;
+        let admin_file = dir.path().join("admin-address");
+        let mut command = command(&config, &options, dir.path()).await?;
+        command.arg("--admin-address-path").arg(&admin_file);
+        let process = Process::spawn(command)?;
+
+        let admin = tokio::select! {
+            status = process.exited() => {
+                bail!("Envoy ended with {status} before it was ready:\n{}", process.log().tail())
+            }
+            admin = timeout(options.patience, ready(&admin_file)) => admin.with_context(|| {
+                format!("Envoy is not ready after {:?}:\n{}", options.patience, process.log().tail())
+            })?,
+        };
+        let listeners = listeners(admin).await?;
+        let webhooks = *listeners.get(LISTENER).with_context(|| format!("Envoy has no listener `{LISTENER}`"))?;
+        Ok(Self { process, admin, listeners, webhooks, _dir: dir })
+    }
+
+    /// Where a listener listens; none if there is no such listener.
+    pub fn addr(&self, listener: &str) -> Option<SocketAddr> {
+        self.listeners.get(listener).copied()
+    }
+
+    /// A URL on the listener for webhooks.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.webhooks)
+    }
+
+    /// Where its admin interface listens.
+    pub fn admin_addr(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// Reads from its admin interface.
+    pub async fn admin_get(&self, path: &str) -> Result<String> {
+        admin(self.admin, Method::GET, path).await
+    }
+
+    /// Tells its admin interface to do something.
+    pub async fn admin_post(&self, path: &str) -> Result<String> {
+        admin(self.admin, Method::POST, path).await
+    }
+
+    /// A counter or gauge. Envoy creates many of them at their first use, so that 0 is also one it does not have yet.
+    pub async fn stat(&self, name: &str) -> Result<u64> {
+        stat(self.admin, name).await
+    }
+
+    /// Waits until a counter or gauge has at least this value.
+    pub async fn wait_for_stat(&self, name: &str, at_least: u64, patience: Duration) -> Result<u64> {
+        let reached = async {
+            loop {
+                match self.stat(name).await {
+                    Ok(value) if value < at_least => sleep(POLL).await,
+                    reached_or_failed => return reached_or_failed,
+                }
+            }
+        };
+        timeout(patience, reached).await.with_context(|| format!("{name} is below {at_least} after {patience:?}"))?
+    }
+
+    /// Everything it has written to its output so far, access logs included.
+    pub fn log(&self) -> String {
+        self.process.log().text()
+    }
+
+    /// The last lines it has written.
+    pub fn log_tail(&self) -> String {
+        self.process.log().tail()
+    }
+
+    /// Waits until its log has this text somewhere, and returns the line.
+    pub async fn wait_for_log(&self, text: &str, patience: Duration) -> Result<String> {
+        self.wait_for_line(|line| line.contains(text), patience)
+            .await
+            .with_context(|| format!("Envoy did not log `{text}`"))
+    }
+
+    /// Waits until its log has such a line, and returns it.
+    pub async fn wait_for_line(&self, is_it: impl Fn(&str) -> bool, patience: Duration) -> Result<String> {
+        timeout(patience, self.process.log().line(is_it))
+            .await
+            .with_context(|| format!("no such line within {patience:?} in:\n{}", self.log()))
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Asks it to end, as Kubernetes does, and does not wait.
+    pub fn terminate(&self) -> Result<()> {
+        self.process.signal(Signal::SIGTERM)
+    }
+
+    /// Ends it as a crash would, and does not wait.
+    pub fn kill(&self) -> Result<()> {
+        self.process.signal(Signal::SIGKILL)
+    }
+
+    /// Waits until it has ended, for whatever reason.
+    pub async fn exited(&self) -> ExitStatus {
+        self.process.exited().await
+    }
+
+    /// Asks it to end and waits until it has.
+    pub async fn stop(self) -> Result<ExitStatus> {
+        const PATIENCE: Duration = Duration::from_secs(10);
+        self.terminate()?;
+        timeout(PATIENCE, self.exited()).await.with_context(|| format!("Envoy does not end:\n{}", self.log_tail()))
+    }
+}
+
+/// How often a condition is looked at that nobody reports.
+const POLL: Duration = Duration::from_millis(10);
+
+fn temporary_folder() -> Result<TempDir> {
+    Ok(tempfile::Builder::new().prefix("envoy-").tempdir()?)
+}
+
+/// Envoy's command line for this configuration.
+async fn command(config: &Config, options: &Options, dir: &Path) -> Result<Command> {
+    let binary: PathBuf = tokio::task::spawn_blocking(locate).await??;
+    let file = dir.join("envoy.json"); // JSON is YAML, and Envoy reads either
+    std::fs::write(&file, config.to_string())?;
+
+    let mut command = Command::new(binary);
+    command
+        .arg("--config-path")
+        .arg(file)
+        .args(["--concurrency", &options.concurrency.to_string()])
+        .args(["--log-level", &options.log_level])
+        // Several at once: neither a shared memory region to fight for, nor one to leave behind.
+        .arg("--disable-hot-restart")
+        .args(&options.arguments)
+        .current_dir(workspace_root())
+        .env_clear()
+        .envs(["PATH", "HOME"].iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
+        .envs(options.env.iter().map(|(name, value)| (name, value)));
+    Ok(command)
+}
+
+/// Waits until Envoy takes connections, and returns where its admin interface is.
+async fn ready(admin_file: &Path) -> SocketAddr {
+    loop {
+        if let Some(addr) = std::fs::read_to_string(admin_file).ok().and_then(|addr| addr.trim().parse().ok())
+            && admin(addr, Method::GET, "/ready").await.is_ok_and(|state| state.trim() == "LIVE")
+            // It says to be live a moment before its workers listen.
+            && stat(addr, "listener_manager.workers_started").await.is_ok_and(|started| started == 1)
+        {
+            return addr;
+        }
+        sleep(POLL).await;
+    }
+}
+
+async fn listeners(addr: SocketAddr) -> Result<BTreeMap<String, SocketAddr>> {
+    let answer: Value = serde_json::from_str(&admin(addr, Method::GET, "/listeners?format=json").await?)?;
+    let statuses = answer["listener_statuses"].as_array().context("Envoy lists no listeners")?;
+    statuses
+        .iter()
+        .map(|status| {
+            let socket = &status["local_address"]["socket_address"];
+            let (name, ip, port) = (status["name"].as_str(), socket["address"].as_str(), socket["port_value"].as_u64());
+            let (Some(name), Some(ip), Some(port)) = (name, ip, port) else {
+                bail!("not understood in Envoy's list of listeners: {status}");
+            };
+            Ok((name.to_owned(), SocketAddr::new(ip.parse()?, port.try_into()?)))
+        })
+        .collect()
+}
+
+async fn stat(addr: SocketAddr, name: &str) -> Result<u64> {
+    let stats = admin(addr, Method::GET, "/stats").await?;
+    let value = stats.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+    value.map_or(Ok(0), |value| value.parse().with_context(|| format!("{name} is {value}, which is no number")))
+}
+
+async fn admin(addr: SocketAddr, method: Method, path: &str) -> Result<String> {
+    let request =
+        Request::builder().method(&method).uri(path).header(HOST, addr.to_string()).body(Full::new(Bytes::new()))?;
+    let response = http::send(addr, request).await?;
+    let status = response.status();
+    let body = String::from_utf8_lossy(response.body()).into_owned();
+    ensure!(status.is_success(), "{method} {path} on Envoy's admin interface: {status}: {body}");
+    Ok(body)
+}

