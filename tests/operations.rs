@@ -20,6 +20,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use base64ct::{Base64, Encoding};
 use edge::*;
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
 use sandbox::envoy::{Config, Envoy, HTTP_CONNECTION_MANAGER, Options, locate, workspace_root};
 use sandbox::segment::{Behaviour, Segment};
 use sandbox::stigg::Webhook;
@@ -232,12 +234,16 @@ async fn tls(addr: SocketAddr, trusted: &rcgen::Certificate) -> Result<TlsStream
     Ok(TlsConnector::from(Arc::new(config)).connect(name, TcpStream::connect(addr).await?).await?)
 }
 
+fn pid(child: &Child) -> Pid {
+    Pid::from_raw(child.id().try_into().unwrap())
+}
+
 /// A process and all it has started; ended with it.
 struct Group(Child);
 
 impl Drop for Group {
     fn drop(&mut self) {
-        let _ = Command::new("kill").args(["-KILL", &format!("-{}", self.0.id())]).status();
+        let _ = killpg(pid(&self.0), Signal::SIGKILL);
         let _ = self.0.wait();
     }
 }
@@ -279,7 +285,7 @@ async fn on_sigterm_every_accepted_webhook_is_still_answered() -> Result<()> {
     }
     eventually("all are under way", async || Ok(segment.requests_begun() == UNDER_WAY)).await?;
     assert_eq!(segment.calls().len(), 0, "all of them are under way");
-    Command::new("kill").args(["-TERM", &gentle.0.id().to_string()]).status()?;
+    kill(pid(&gentle.0), Signal::SIGTERM)?;
     for answer in sent.join_all().await {
         assert_eq!(answer?.status, 200);
     }
