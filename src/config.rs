@@ -2,14 +2,13 @@
 //!
 //! No value that may be a secret is ever part of a message.
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::rc::Rc;
 
 use base64ct::{Base64, Encoding};
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+pub use crate::fields::Error;
+use crate::fields::{Field, Fields};
 use crate::mapping::{Choices, Events, Mapping, Place};
 use crate::name::{EventName, Style};
 use crate::path::{Path, Pattern};
@@ -19,11 +18,20 @@ use crate::track::Beside;
 use crate::verify::{Secret, Verification};
 use crate::{NAME, VERSION};
 
+const WRITE_KEY: &str = "write_key";
+const WEBHOOK_SECRET: &str = "webhook_secret";
+const USER_ID: &str = "user_id";
+
 /// Where the write key is read from unless the configuration says otherwise.
 const WRITE_KEY_VARIABLE: &str = "SEGMENT_WRITE_KEY";
 
 /// Where the webhook secret is read from unless the configuration says otherwise.
 const WEBHOOK_SECRET_VARIABLE: &str = "STIGG_WEBHOOK_SECRET";
+
+const STYLES: [(&str, Style); 3] =
+    [("underscores", Style::Underscores), ("as_is", Style::AsIs), ("title_case", Style::TitleCase)];
+
+const CALLS: [(&str, Beside); 2] = [("identify", Beside::Identify), ("group", Beside::Group)];
 
 /// 512 KiB.
 const MAX_BODY_BYTES: usize = 512 * 1024;
@@ -83,86 +91,11 @@ impl Environment {
     }
 }
 
-/// Why a configuration is refused, in one line that names the field or the variable.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Error(String);
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Error {}
-
-/// The configuration as it is written.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Settings {
-    write_key: Value,
-    webhook_secret: Value,
-    hold_request_headers: bool,
-    max_body_bytes: usize,
-    max_event_bytes: usize,
-    user_id: Vec<PlaceSettings>,
-    event_name: EventNameSettings,
-    events: EventsSettings,
-    properties: PropertiesSettings,
-    context: Map<String, Value>,
-    integrations: Map<String, Value>,
-    also: Vec<Beside>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PlaceSettings {
-    path: String,
-    events: Option<Vec<String>>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-struct EventNameSettings {
-    style: Style,
-    prefix: String,
-    rename: BTreeMap<String, String>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-struct EventsSettings {
-    allow: Option<Vec<String>>,
-    deny: Vec<String>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-struct PropertiesSettings {
-    remove: Vec<String>,
-    keep_only: Option<Vec<String>>,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Settings {
-            write_key: json!({ "env": WRITE_KEY_VARIABLE }),
-            webhook_secret: json!({ "env": WEBHOOK_SECRET_VARIABLE }),
-            hold_request_headers: false,
-            max_body_bytes: MAX_BODY_BYTES,
-            max_event_bytes: MAX_EVENT_BYTES,
-            user_id: vec![PlaceSettings { path: "customer.id".to_owned(), events: None }],
-            event_name: EventNameSettings::default(),
-            events: EventsSettings::default(),
-            properties: PropertiesSettings::default(),
-            context: Map::new(),
-            integrations: Map::new(),
-            also: Vec::new(),
-        }
-    }
-}
-
 /// The field that tells environments apart.
 const ENVIRONMENTS: &str = "environments";
+
+/// The field that holds for all of them: the host knows only one.
+const HOLD_REQUEST_HEADERS: &str = "hold_request_headers";
 
 impl Config {
     /// Checks the configuration `json`; an empty one stands for all defaults. `env` looks up an environment variable.
@@ -170,27 +103,25 @@ impl Config {
     /// # Errors
     /// Says in one line which field or variable is wrong, and never what a secret is.
     pub fn parse(json: &[u8], env: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
-        let mut top = object(json)?;
+        let mut top = Fields::new(object(json)?);
         let mut warnings = Vec::new();
-        let Some(environments) = top.remove(ENVIRONMENTS) else {
-            let settings = settings(top)?;
-            let hold_request_headers = settings.hold_request_headers;
-            let environments = Environments::One(Rc::new(settings.environment(&env, &mut warnings)?));
-            return Ok(Config { hold_request_headers, environments, warnings });
+        let hold_request_headers = top.take(HOLD_REQUEST_HEADERS).map_or(Ok(false), |field| field.flag())?;
+        let environments = match top.take(ENVIRONMENTS) {
+            None => Environments::One(Rc::new(environment(top, &env, &mut warnings)?)),
+            Some(field) => {
+                let nowhere = field.error("name at least one path");
+                let by_path = field.members()?.into_iter().map(|(path, own)| {
+                    let environment = environment_at(&path, own, &top, &env, &mut warnings)?;
+                    Ok((path, Rc::new(environment)))
+                });
+                let by_path = by_path.collect::<Result<Vec<_>, _>>()?;
+                if by_path.is_empty() {
+                    return Err(nowhere);
+                }
+                Environments::ByPath(by_path)
+            }
         };
-        let Value::Object(environments) = environments else {
-            return Err(Error(format!("{ENVIRONMENTS}: expected an object with a path for each key")));
-        };
-        if environments.is_empty() {
-            return Err(Error(format!("{ENVIRONMENTS}: name at least one path")));
-        }
-        let by_path = environments.into_iter().map(|(path, own)| {
-            let environment = environment_at(&path, own, &top, &env, &mut warnings);
-            environment.map(|environment| (path.clone(), Rc::new(environment))).map_err(|error| error.at(&path))
-        });
-        let by_path = by_path.collect::<Result<_, _>>()?;
-        let hold_request_headers = settings(top)?.hold_request_headers;
-        Ok(Config { hold_request_headers, environments: Environments::ByPath(by_path), warnings })
+        Ok(Config { hold_request_headers, environments, warnings })
     }
 
     /// What applies to requests for this path.
@@ -204,65 +135,63 @@ impl Config {
     }
 }
 
-impl Error {
-    fn at(self, path: &str) -> Self {
-        Error(format!("{ENVIRONMENTS}.{path}: {}", self.0))
-    }
-}
-
 /// The environment for a path: what stands beside `environments` holds for all of them, unless one says otherwise.
 fn environment_at(
     path: &str,
-    own: Value,
-    common: &Map<String, Value>,
+    own: Field,
+    common: &Fields,
     env: impl Fn(&str) -> Option<String>,
     warnings: &mut Vec<String>,
 ) -> Result<Environment, Error> {
     if !path.starts_with('/') || path.contains(['?', '#', '*']) {
-        return Err(Error("expected a path that starts with `/`, without a query".into()));
+        return Err(own.error("expected a path that starts with `/`, without a query"));
     }
-    let Value::Object(own) = own else { return Err(Error("expected an object".into())) };
-    let beside = "hold_request_headers";
-    if own.contains_key(beside) {
-        return Err(Error(format!("{beside}: belongs beside {ENVIRONMENTS}, the host knows only one for all")));
+    let beside =
+        own.error(&format!("{HOLD_REQUEST_HEADERS} belongs beside {ENVIRONMENTS}: the host knows only one for all"));
+    let own = own.object()?;
+    if own.contains_key(HOLD_REQUEST_HEADERS) {
+        return Err(beside);
     }
+    let within = format!("{ENVIRONMENTS}.{path}");
     let first_of_these = warnings.len();
-    let environment = settings(common.clone().into_iter().chain(own).collect())?.environment(env, warnings)?;
+    let environment = environment(common.overlaid(own), env, warnings).map_err(|error| error.within(&within))?;
     for warning in warnings.iter_mut().skip(first_of_these) {
-        *warning = format!("{ENVIRONMENTS}.{path}: {warning}");
+        *warning = format!("{within}: {warning}");
     }
     Ok(environment)
 }
 
-impl Settings {
-    fn environment(
-        self,
-        env: impl Fn(&str) -> Option<String>,
-        warnings: &mut Vec<String>,
-    ) -> Result<Environment, Error> {
-        for (field, limit) in [("max_body_bytes", self.max_body_bytes), ("max_event_bytes", self.max_event_bytes)] {
-            if limit == 0 {
-                return Err(Error(format!("{field}: must be at least 1")));
-            }
-        }
-        if self.max_event_bytes > MAX_EVENT_BYTES {
-            warnings.push(format!("max_event_bytes: Segment refuses calls over {MAX_EVENT_BYTES} bytes"));
-        }
-        Ok(Environment {
-            authorization: authorization(&self.write_key, &env, warnings)?,
-            verification: verification(&self.webhook_secret, &env, warnings)?,
-            max_body_bytes: self.max_body_bytes,
-            max_event_bytes: self.max_event_bytes,
-            mapping: Mapping::new(Choices {
-                user_id: places(self.user_id)?,
-                event_name: event_name(self.event_name)?,
-                events: events(self.events)?,
-                properties: properties(self.properties)?,
-                constants: constants(self.context, self.integrations)?,
-                also: also(self.also)?,
-            }),
-        })
+fn environment(
+    mut fields: Fields,
+    env: impl Fn(&str) -> Option<String>,
+    warnings: &mut Vec<String>,
+) -> Result<Environment, Error> {
+    let mut take = |name| fields.take(name);
+    let [write_key, webhook_secret] = [WRITE_KEY, WEBHOOK_SECRET].map(&mut take);
+    let [max_body_bytes, max_event_bytes] = ["max_body_bytes", "max_event_bytes"].map(&mut take);
+    let choices = [USER_ID, "event_name", "events", "properties", "context", "integrations", "also"].map(&mut take);
+    // First, since a misspelt field leaves another unset, which is then not what is wrong.
+    fields.end()?;
+    let max_body_bytes = max_body_bytes.map_or(Ok(MAX_BODY_BYTES), |field| field.size())?;
+    let max_event_bytes = max_event_bytes.map_or(Ok(MAX_EVENT_BYTES), |field| field.size())?;
+    if max_event_bytes > MAX_EVENT_BYTES {
+        warnings.push(format!("max_event_bytes: Segment refuses calls over {MAX_EVENT_BYTES} bytes"));
     }
+    let [user_id, event_name, events, properties, context, integrations, also] = choices;
+    Ok(Environment {
+        authorization: authorization(write_key, &env, warnings)?,
+        verification: verification(webhook_secret, &env, warnings)?,
+        max_body_bytes,
+        max_event_bytes,
+        mapping: Mapping::new(Choices {
+            user_id: places(user_id.unwrap_or_else(|| Field::new(USER_ID, json!([{ "path": "customer.id" }]))))?,
+            event_name: event_name.map(naming).transpose()?.unwrap_or_default(),
+            events: events.map(filtering).transpose()?.unwrap_or_default(),
+            properties: properties.map(redaction).transpose()?.flatten(),
+            constants: constants(context, integrations)?,
+            also: also.map(beside).transpose()?.unwrap_or_default(),
+        }),
+    })
 }
 
 fn object(json: &[u8]) -> Result<Map<String, Value>, Error> {
@@ -285,59 +214,52 @@ fn object(json: &[u8]) -> Result<Map<String, Value>, Error> {
     serde_json::from_slice(json).map_err(|error| Error(format!("the configuration: {error}")))
 }
 
-fn settings(object: Map<String, Value>) -> Result<Settings, Error> {
-    // Serde would take a list of an object's values for the object.
-    for field in ["event_name", "events", "properties"] {
-        if object.get(field).is_some_and(|value| !value.is_object()) {
-            return Err(Error(format!("{field}: expected an object")));
-        }
-    }
-    let places = object.get("user_id").and_then(Value::as_array);
-    if let Some(index) = places.and_then(|list| list.iter().position(|place| !place.is_object())) {
-        return Err(Error(format!("user_id[{index}]: expected an object with a path, and maybe events")));
-    }
-    serde_path_to_error::deserialize(Value::Object(object)).map_err(|error| match error.path().to_string().as_str() {
-        "." | "?" => Error(format!("the configuration: {}", error.inner())),
-        path => Error(format!("{path}: {}", error.inner())),
-    })
-}
-
-fn places(settings: Vec<PlaceSettings>) -> Result<Vec<Place>, Error> {
-    if settings.is_empty() {
-        return Err(Error("user_id: name at least one place".into()));
-    }
-    let place = |(index, place): (usize, PlaceSettings)| {
-        let field = format!("user_id[{index}]");
-        let path =
-            Path::parse(&place.path).map_err(|wrong| Error(format!("{field}.path: `{}` {wrong}", place.path)))?;
-        let events = place.events.map(|list| patterns(&format!("{field}.events"), list)).transpose()?;
+fn places(field: Field) -> Result<Vec<Place>, Error> {
+    let nowhere = field.error("name at least one place");
+    let places = field.list()?.into_iter().map(|place| {
+        let pathless = place.error("name a path");
+        let mut fields = place.fields()?;
+        let path = path(&fields.take("path").ok_or(pathless)?, Path::parse)?;
+        let events = fields.take("events").map(some_patterns).transpose()?;
+        fields.end()?;
         Ok(Place { path, events })
-    };
-    settings.into_iter().enumerate().map(place).collect()
+    });
+    let places = places.collect::<Result<Vec<_>, _>>()?;
+    if places.is_empty() { Err(nowhere) } else { Ok(places) }
 }
 
-fn patterns(field: &str, list: Vec<String>) -> Result<Vec<Pattern>, Error> {
-    if list.is_empty() {
-        return Err(Error(format!("{field}: an empty list matches nothing; leave it out, or name a type")));
-    }
-    let pattern = |text: &String| match text.as_str() {
-        "" => Err(Error(format!("{field}: an empty text matches no type"))),
+fn path(field: &Field, parse: fn(&str) -> Result<Path, &'static str>) -> Result<Path, Error> {
+    let text = field.text()?;
+    parse(text).map_err(|wrong| field.error(&format!("`{text}` {wrong}")))
+}
+
+fn patterns(field: Field) -> Result<Vec<Pattern>, Error> {
+    let patterns = field.list()?.into_iter().map(|field| match field.text()? {
+        "" => Err(field.error("an empty text matches no type")),
         text => Ok(Pattern::new(text)),
-    };
-    list.iter().map(pattern).collect()
+    });
+    patterns.collect()
 }
 
-fn event_name(settings: EventNameSettings) -> Result<EventName, Error> {
-    let field = "event_name.rename";
-    let renamed = settings.rename.into_iter().map(|(kind, name)| match name.as_str() {
-        "" => Err(Error(format!("{field}.{kind}: the name is empty"))),
+/// Patterns of which one must match.
+fn some_patterns(field: Field) -> Result<Vec<Pattern>, Error> {
+    let none = field.error("an empty list matches nothing; leave it out, or name a type");
+    let patterns = patterns(field)?;
+    if patterns.is_empty() { Err(none) } else { Ok(patterns) }
+}
+
+fn naming(field: Field) -> Result<EventName, Error> {
+    let mut fields = field.fields()?;
+    let style = fields.take("style").map(|field| field.one_of(&STYLES)).transpose()?.unwrap_or_default();
+    let prefix = fields.take("prefix").map(|field| field.text().map(escaped)).transpose()?.unwrap_or_default();
+    let renamed = fields.take("rename").map(Field::members).transpose()?.unwrap_or_default();
+    let renamed = renamed.into_iter().map(|(kind, name)| match name.text()? {
+        "" => Err(name.error("the name is empty")),
         name => Ok((kind, escaped(name))),
     });
-    Ok(EventName {
-        style: settings.style,
-        prefix: escaped(&settings.prefix),
-        renamed: renamed.collect::<Result<_, _>>()?,
-    })
+    let renamed = renamed.collect::<Result<_, _>>()?;
+    fields.end()?;
+    Ok(EventName { style, prefix, renamed })
 }
 
 /// What stands between the quotes of a JSON string.
@@ -346,55 +268,65 @@ fn escaped(text: &str) -> Vec<u8> {
     quoted.strip_prefix('"').and_then(|quoted| quoted.strip_suffix('"')).unwrap_or_default().into()
 }
 
-fn events(settings: EventsSettings) -> Result<Events, Error> {
-    let deny = if settings.deny.is_empty() { Vec::new() } else { patterns("events.deny", settings.deny)? };
-    Ok(Events { allow: settings.allow.map(|list| patterns("events.allow", list)).transpose()?, deny })
+fn filtering(field: Field) -> Result<Events, Error> {
+    let mut fields = field.fields()?;
+    let allow = fields.take("allow").map(some_patterns).transpose()?;
+    let deny = fields.take("deny").map(patterns).transpose()?.unwrap_or_default();
+    fields.end()?;
+    Ok(Events { allow, deny })
 }
 
-fn properties(settings: PropertiesSettings) -> Result<Option<Redaction>, Error> {
-    let (field, listed, list) = match (settings.remove, settings.keep_only) {
-        (remove, None) if remove.is_empty() => return Ok(None),
-        (remove, None) => ("remove", Listed::Removed, remove),
-        (remove, Some(keep)) if remove.is_empty() => ("keep_only", Listed::Kept, keep),
-        _ => return Err(Error("properties: either remove or keep_only, not both".into())),
+fn redaction(field: Field) -> Result<Option<Redaction>, Error> {
+    let both = field.error("either remove or keep_only, not both");
+    let mut fields = field.fields()?;
+    let (listed, list) = match (fields.take("remove"), fields.take("keep_only")) {
+        (None, None) => return fields.end().map(|()| None),
+        (Some(remove), None) => (Listed::Removed, remove),
+        (None, Some(keep)) => (Listed::Kept, keep),
+        (Some(_), Some(_)) => return Err(both),
     };
-    let path = |text: String| {
-        Path::parse_with_any(&text).map_err(|wrong| Error(format!("properties.{field}: `{text}` {wrong}")))
-    };
-    let paths = list.into_iter().map(path).collect::<Result<Vec<_>, _>>()?;
-    Ok(Some(Redaction::new(listed, paths)))
+    fields.end()?;
+    let paths = list.list()?.into_iter().map(|field| path(&field, Path::parse_with_any));
+    Ok(Some(Redaction::new(listed, paths.collect::<Result<Vec<_>, _>>()?)))
 }
 
 /// What every call carries besides who and when, as JSON members, each with a comma before it.
-fn constants(mut context: Map<String, Value>, integrations: Map<String, Value>) -> Result<Vec<u8>, Error> {
-    let library = json!({ "name": NAME, "version": VERSION });
-    if context.insert("library".to_owned(), library).is_some() {
+fn constants(context: Option<Field>, integrations: Option<Field>) -> Result<Vec<u8>, Error> {
+    let mut members = serde_json::Map::new();
+    let mut own = context.map(Field::object).transpose()?.unwrap_or_default();
+    if own.insert("library".to_owned(), json!({ "name": NAME, "version": VERSION })).is_some() {
         return Err(Error("context.library: says which library sends the call; leave it out".into()));
     }
-    let mut members = format!(",\"context\":{}", Value::Object(context));
-    if !integrations.is_empty() {
-        members += &format!(",\"integrations\":{}", Value::Object(integrations));
+    members.insert("context".to_owned(), own.into());
+    if let Some(integrations) = integrations {
+        members.insert("integrations".to_owned(), integrations.object()?.into());
     }
-    Ok(members.into_bytes())
+    let object = Value::Object(members).to_string();
+    Ok([",", object.strip_prefix('{').and_then(|object| object.strip_suffix('}')).unwrap_or_default()].concat().into())
 }
 
-fn also(calls: Vec<Beside>) -> Result<Vec<Beside>, Error> {
-    match calls.as_slice() {
-        [one, other] if one == other => Err(Error("also: names a call twice".into())),
-        [] | [_] | [_, _] => Ok(calls),
-        _ => Err(Error("also: names a call twice".into())),
+fn beside(field: Field) -> Result<Vec<Beside>, Error> {
+    let mut calls = Vec::new();
+    for field in field.list()? {
+        let call = field.one_of(&CALLS)?;
+        if calls.contains(&call) {
+            return Err(field.error("this call is named twice"));
+        }
+        calls.push(call);
     }
+    Ok(calls)
 }
 
 fn authorization(
-    source: &Value,
+    field: Option<Field>,
     env: impl Fn(&str) -> Option<String>,
     warnings: &mut Vec<String>,
 ) -> Result<Option<Secret>, Error> {
+    let source = field.map_or_else(|| json!({ "env": WRITE_KEY_VARIABLE }), Field::into_value);
     if source == "gateway" {
         return Ok(None);
     }
-    let write_key = write_key(source, env)?;
+    let write_key = write_key(&source, env)?;
     if write_key.len() != WRITE_KEY_CHARS || !write_key.bytes().all(|b| b.is_ascii_alphanumeric()) {
         warnings.push(format!(
             "write_key: this is not {WRITE_KEY_CHARS} letters and digits, as Segment's write keys are; Segment accepts \
@@ -406,7 +338,7 @@ fn authorization(
 }
 
 fn write_key(source: &Value, env: impl Fn(&str) -> Option<String>) -> Result<String, Error> {
-    let field = "write_key";
+    let field = WRITE_KEY;
     match single(source) {
         Some(("env", Value::String(name))) => match set(&env, name) {
             Some(key) => Ok(key),
@@ -421,11 +353,12 @@ fn write_key(source: &Value, env: impl Fn(&str) -> Option<String>) -> Result<Str
 }
 
 fn verification(
-    source: &Value,
+    field: Option<Field>,
     env: impl Fn(&str) -> Option<String>,
     warnings: &mut Vec<String>,
 ) -> Result<Verification, Error> {
-    let field = "webhook_secret";
+    let source = field.map_or_else(|| json!({ "env": WEBHOOK_SECRET_VARIABLE }), Field::into_value);
+    let field = WEBHOOK_SECRET;
     if source == "unverified" {
         warnings.push(format!("{field}: \"unverified\" lets in whoever reaches the listener"));
         return Ok(Verification::Unverified);
@@ -436,7 +369,7 @@ fn verification(
              [\"...\", ...]}}, {{\"filter_state\": \"KEY\"}}, or \"unverified\" where something else verifies"
         ))
     };
-    let (key, list) = single(source).ok_or_else(expected)?;
+    let (key, list) = single(&source).ok_or_else(expected)?;
     if let ("filter_state", Value::String(key)) = (key, list)
         && !key.is_empty()
     {

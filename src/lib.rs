@@ -15,6 +15,7 @@
 //! | [`reply`] | what Stigg is told |
 //! | [`metrics`] | what is counted |
 //! | [`config`] | the plugin's configuration |
+//! | [`fields`] | reading it, field by field |
 //! | [`filter`] | one request's way through all of this |
 //! | `host` | the proxy-wasm host; on WebAssembly only |
 //!
@@ -24,6 +25,7 @@
 
 pub mod config;
 pub mod event;
+pub mod fields;
 pub mod filter;
 pub mod headers;
 pub mod json;

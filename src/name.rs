@@ -14,8 +14,7 @@ pub struct EventName {
 }
 
 /// How a type is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Style {
     /// `customer_payment_failed`: every dot becomes an underscore.
     #[default]

@@ -45,8 +45,7 @@ pub struct MessageId<'a> {
 }
 
 /// A kind of call that can stand beside the track call in a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Beside {
     /// Tells Segment who the customer is.
     Identify,
