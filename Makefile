@@ -3,10 +3,10 @@ MODULE := target/wasm32-wasip1/release/stigg_segment.wasm
 TARGET := wasm32-wasip1
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test lint clean rust
+.PHONY: help build run test lint ledger fuzz clean rust nightly
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: rust ## build the filter: target/wasm32-wasip1/release/stigg_segment.wasm
 	@# The library is an rlib too, for the tests, and cargo optimises across crates only where it is nothing but a cdylib.
@@ -18,11 +18,35 @@ run: build ## run it: a real Envoy, a local stand-in for Segment, and what to se
 test: build ## prove it: the mapping, the configuration, and all of it on a real Envoy
 	@cargo run --quiet --package sandbox -- envoy > /dev/null
 	@cargo test --workspace
+	@# A host of its own with a lock of its own; it compiles with the filter's Rust, though it asks for a newer one.
+	@cargo test --quiet --locked --ignore-rust-version --manifest-path tests/second_host/Cargo.toml --target-dir target/second_host
 
 lint: rust ## check format and lints
 	@cargo fmt --all --check
 	@cargo clippy --quiet --workspace --all-targets -- --deny warnings
+	@cargo fmt --check --manifest-path tests/second_host/Cargo.toml
+	@cargo fmt --check --manifest-path fuzz/Cargo.toml
 	@cargo clippy --quiet --release --target $(TARGET) --lib -- --deny warnings
+
+LEDGER_EVENTS ?= 20000
+ledger: build ## prove that no event is lost or doubled: LEDGER_EVENTS (20000) while everything fails
+	@LEDGER_EVENTS=$(LEDGER_EVENTS) cargo test --quiet --test ledger -- --nocapture
+
+# Findings land where the tests try them again.
+FUZZ_SECONDS ?= 60
+fuzz: nightly ## look for events and configurations that break it: FUZZ_SECONDS for each (60)
+	@for target in mapping configuration; do \
+	  mkdir -p fuzz/corpus/$$target tests/regressions/$$target; \
+	  echo "fuzzing: $$target, $(FUZZ_SECONDS) s"; \
+	  cargo +nightly fuzz run --release $$target fuzz/corpus/$$target tests/regressions/$$target fuzz/seeds/$$target -- -dict=fuzz/dictionaries/$$target.dict -max_len=65536 \
+	    -timeout=10 -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=tests/regressions/$$target/ -print_final_stats=1 2> fuzz/$$target.log \
+	    || { tail -n 40 fuzz/$$target.log; echo "$$target: found something; it is in tests/regressions/$$target" >&2; exit 1; }; \
+	  sed -n "s/^stat::number_of_executed_units: */$$target: nothing found; executions: /p" fuzz/$$target.log; \
+	done
+
+nightly: rust
+	@rustc +nightly --version > /dev/null 2>&1 || { echo "installing a nightly Rust, which fuzzing needs"; rustup toolchain install nightly --profile minimal; }
+	@command -v cargo-fuzz > /dev/null || { echo "installing cargo-fuzz"; cargo install --quiet --locked cargo-fuzz; }
 
 clean: ## remove all that was built or installed here
 	@cargo clean

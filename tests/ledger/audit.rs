@@ -1,0 +1,115 @@
+//! Compares what the sender was told with what Segment has.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use serde_json::{Value, json};
+
+use crate::event::{self, About, Envelope, Event};
+use crate::sender::{ATTEMPTS, Attempt};
+
+/// A call that arrived at Segment.
+pub struct Arrival {
+    /// The track call.
+    pub body: Vec<u8>,
+    /// Whether Segment kept it.
+    pub kept: bool,
+}
+
+/// What must not be; each but the last names an event.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Finding {
+    /// The sender was told that it was delivered, and Segment does not have it.
+    Lost(usize),
+    /// Segment has it more than once after it has de-duplicated.
+    Doubled(usize),
+    /// Segment takes it for a duplicate of another one.
+    Swallowed(usize),
+    /// Its `properties` are not the bytes that were sent.
+    PropertiesAltered(usize),
+    /// The call beside its `properties` is not the one that the event makes.
+    EnvelopeAltered(usize),
+    /// It reached Segment and should not have.
+    Uninvited(usize),
+    /// The sender was given this status, which is not for such an event.
+    Misanswered(usize, u16),
+    /// The sender neither got it delivered nor saw each of its attempts fail.
+    Unreported(usize),
+    /// A call that belongs to no event.
+    Unknown(String),
+}
+
+/// What Segment has in the end.
+pub struct Books {
+    /// The numbers of the events that Segment has after it has de-duplicated by `messageId`.
+    pub kept: BTreeSet<usize>,
+    /// What must not be.
+    pub findings: BTreeSet<Finding>,
+}
+
+/// Audits what was sent (all events, in the order of their numbers), what the sender was told (all attempts, by the
+/// event's number) and what arrived.
+pub fn audit(events: &[Event], told: &BTreeMap<usize, Vec<Attempt>>, arrivals: &[Arrival]) -> Books {
+    let mut findings = BTreeSet::new();
+
+    // As Segment does: the first call with a `messageId` counts, one without gets an id of its own.
+    let mut first_with_id = HashMap::new();
+    let mut kept = BTreeSet::new();
+    for (turn, arrival) in arrivals.iter().enumerate() {
+        let call: Value = serde_json::from_slice(&arrival.body).unwrap_or_default();
+        let Some(event) = event::number(&arrival.body).and_then(|number| events.get(number)) else {
+            findings.insert(Finding::Unknown(String::from_utf8_lossy(&arrival.body).into_owned()));
+            continue;
+        };
+        let number = event.number;
+        match &event.about {
+            About::Customer(envelope) => findings.extend(compare(event, envelope, &arrival.body, call.clone())),
+            About::NoCustomer | About::Unusable => _ = findings.insert(Finding::Uninvited(number)),
+        }
+        if arrival.kept {
+            let id = call["messageId"].as_str().map_or_else(|| Err(turn), |id| Ok(id.to_owned()));
+            let first = *first_with_id.entry(id).or_insert_with(|| {
+                if !kept.insert(number) {
+                    findings.insert(Finding::Doubled(number));
+                }
+                number
+            });
+            if first != number {
+                findings.insert(Finding::Swallowed(number));
+            }
+        }
+    }
+
+    for Event { number, about, .. } in events {
+        let number = *number;
+        let attempts = told.get(&number).map_or(&[][..], Vec::as_slice);
+        let finding = match (attempts.last(), about) {
+            (Some(Attempt::Answered(200)), About::Customer(_)) if kept.contains(&number) => continue,
+            (Some(Attempt::Answered(200)), About::Customer(_)) => Finding::Lost(number),
+            (Some(Attempt::Answered(204)), About::NoCustomer) => continue,
+            (Some(Attempt::Answered(status @ 200..=299)), _) => Finding::Misanswered(number, *status),
+            _ if attempts.len() == ATTEMPTS => continue,
+            _ => Finding::Unreported(number),
+        };
+        findings.insert(finding);
+    }
+    Books { kept, findings }
+}
+
+fn compare(event: &Event, expected: &Envelope, body: &[u8], mut call: Value) -> Option<Finding> {
+    let properties = format!("\"properties\":{}}}", event.body);
+    if !body.ends_with(properties.as_bytes()) {
+        return Some(Finding::PropertiesAltered(event.number));
+    }
+    let mut envelope = json!({
+        "event": expected.event,
+        "userId": expected.user_id,
+        "messageId": expected.message_id,
+        "context": {"library": {"name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION")}},
+        "properties": null,
+    });
+    if !expected.timestamp.is_null() {
+        envelope["timestamp"] = expected.timestamp.clone();
+    }
+    call["properties"] = Value::Null;
+    (call != envelope).then_some(Finding::EnvelopeAltered(event.number))
+}

@@ -1,0 +1,195 @@
+//! The events: what is sent, and what must become of it.
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::dice::Dice;
+
+/// One event, unlike any other.
+pub struct Event {
+    /// Its place among the events.
+    pub number: usize,
+    /// The webhook's body.
+    pub body: String,
+    /// What the mapping makes of it.
+    pub about: About,
+}
+
+/// What an event is about.
+#[derive(Debug)]
+pub enum About {
+    /// A customer: this, beside the body, is what Segment must get.
+    Customer(Envelope),
+    /// No customer.
+    NoCustomer,
+    /// Something that Segment could not be told; the filter refuses it.
+    Unusable,
+}
+
+/// A track call without its `properties`.
+#[derive(Debug)]
+pub struct Envelope {
+    /// The event's name in Segment.
+    pub event: String,
+    /// Who it is about.
+    pub user_id: String,
+    /// What Segment de-duplicates by.
+    pub message_id: String,
+    /// When it happened, as far as the event tells.
+    pub timestamp: Value,
+}
+
+const TYPES: [&str; 6] = [
+    "subscription.created",
+    "subscription.billing_month.ends_soon",
+    "promotionalEntitlement.granted",
+    "entitlement.usage_exceeded",
+    "customer.payment_failed",
+    "измерение.reported",
+];
+
+/// `customer.id` as it is written, and as it is meant.
+const CUSTOMER_IDS: [(&str, &str); 5] = [
+    (r#""customer-test-id""#, "customer-test-id"),
+    (r#""K\u00fcnde \"A\" \\ \/""#, "Künde \"A\" \\ /"),
+    (r#""😀""#, "😀"),
+    ("90071992547409931", "90071992547409931"),
+    ("-1.50E+3", "-1.50E+3"),
+];
+
+/// Ways not to be about a customer.
+const NO_CUSTOMERS: [&str; 8] = [
+    r#""id":"plan-pro""#,
+    r#""customerId":"acme""#,
+    r#""customer":null"#,
+    r#""customer":{}"#,
+    r#""customer":{"id":null,"entityId":"e"}"#,
+    r#""customer":{"id":""}"#,
+    r#""customer":{"id":-0.0}"#,
+    r#""customer":{"id":false}"#,
+];
+
+/// Ways to be about a customer that Segment would not take.
+const UNUSABLE_CUSTOMERS: [&str; 2] = [r#""customer":{"id":true}"#, r#""customer":{"id":{"id":"acme"}}"#];
+
+/// `timestamp` as it is written, and whether it is one.
+const TIMESTAMPS: [(&str, bool); 4] =
+    [("\"2026-02-28T23:59:59.50+01:00\"", true), ("null", false), ("\"yesterday\"", false), ("1772323199", false)];
+
+/// What a careless rewrite would alter: numbers beyond a double, escapes, white space, order, things that look like the
+/// envelope.
+const PROPERTIES: [&str; 10] = [
+    r#""usageLimit":123456789012345678901234567890"#,
+    r#""price":1.50"#,
+    r#""ratio":-0.0e-7"#,
+    r#""z":1,"a":{"z":[],"a":{}}"#,
+    r#""name":"Zo\u00eb \ud83d\ude00 <&> \u0000 \/""#,
+    r#""name":"Zoë 😀 \" ,\"properties\":{} }""#,
+    r#""actor" : { "customer" : { "id" : "nested" }, "type" : "nested", "messageId" : "nested" }"#,
+    "\"addons\":[ \t\r\n ]",
+    r#""event":"e","userId":"u","properties":null,"context":{}"#,
+    r#""entitlements":[true,false,null,[[[[]]]]]"#,
+];
+
+/// The longest `messageId` that is left of Segment's 100 characters behind the filter's prefix.
+const LONGEST_MESSAGE_ID: usize = 94;
+
+/// Where the number stands in a body, to tell the events apart whatever else becomes of them.
+const NUMBER: &str = r#""ledgerNumber":"#;
+
+/// The number of the event that a track call carries.
+pub fn number(call: &[u8]) -> Option<usize> {
+    let (_, number) = std::str::from_utf8(call).ok()?.split_once(NUMBER)?;
+    number.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
+impl Event {
+    /// The event of this number.
+    pub fn new(number: usize, seed: u64) -> Self {
+        let mut dice = Dice::new([seed, number as u64]);
+        // Some of each kind however few there are.
+        match number % 100 {
+            50 => Event::unusable(number, &mut dice),
+            0 => Event::about_customer(number, &mut dice),
+            _ if dice.below(100) < 65 => Event::about_customer(number, &mut dice),
+            _ => Event::about_no_customer(number, &mut dice),
+        }
+    }
+
+    fn about_customer(number: usize, dice: &mut Dice) -> Self {
+        let kind = *dice.pick(&TYPES);
+        let (written_id, user_id) = *dice.pick(&CUSTOMER_IDS);
+        let mut fields = vec![
+            format!(r#""type":"{kind}""#),
+            format!(r#""customer":{{"name":null,"id":{written_id},"email":"a@example.com"}}"#),
+        ];
+
+        let id = format!("{number}-3f0c");
+        let (written, message_id) = match dice.below(12) {
+            0 => (None, None),
+            1 => (Some("null".to_owned()), None),
+            2 => (Some(format!("\"{id:x>0$}\"", LONGEST_MESSAGE_ID + 1)), None),
+            3 => (Some(format!("\"{id:é>0$}\"", LONGEST_MESSAGE_ID)), Some(format!("{id:é>0$}", LONGEST_MESSAGE_ID))),
+            4 => (Some(format!(r#""{number}-\u0033f0c""#)), Some(id)),
+            _ => (Some(format!("\"{id}\"")), Some(id)),
+        };
+        fields.extend(written.map(|id| format!(r#""messageId":{id}"#)));
+
+        let mut timestamp = Value::Null;
+        if dice.one_in(2) {
+            let (written, valid) = *dice.pick(&TIMESTAMPS);
+            fields.push(format!(r#""timestamp":{written}"#));
+            if valid {
+                timestamp = json!(written.trim_matches('"'));
+            }
+        }
+
+        let body = body(number, fields, dice);
+        let message_id = match message_id {
+            Some(id) => format!("stigg-{id}"),
+            None => format!("stigg-sha256-{:x}", Sha256::digest(&body)),
+        };
+        let envelope = Envelope { event: kind.replace('.', "_"), user_id: user_id.to_owned(), message_id, timestamp };
+        Event { number, body, about: About::Customer(envelope) }
+    }
+
+    fn about_no_customer(number: usize, dice: &mut Dice) -> Self {
+        let fields = vec![
+            format!(r#""type":"{}""#, dice.pick(&TYPES)),
+            format!(r#""messageId":"{number}-3f0c""#),
+            (*dice.pick(&NO_CUSTOMERS)).to_owned(),
+        ];
+        Event { number, body: body(number, fields, dice), about: About::NoCustomer }
+    }
+
+    fn unusable(number: usize, dice: &mut Dice) -> Self {
+        let fields = match dice.below(3) {
+            0 => vec![r#""type":7"#.to_owned(), r#""customer":{"id":"acme"}"#.to_owned()],
+            1 => vec![
+                r#""type":"a""#.to_owned(),
+                r#""customer":{"id":"acme"}"#.to_owned(),
+                format!(r#""tooLarge":"{}""#, "x".repeat(32 * 1024)),
+            ],
+            _ => vec![r#""type":"a""#.to_owned(), (*dice.pick(&UNUSABLE_CUSTOMERS)).to_owned()],
+        };
+        Event { number, body: body(number, fields, dice), about: About::Unusable }
+    }
+}
+
+/// These fields and some more, in any order.
+fn body(number: usize, mut fields: Vec<String>, dice: &mut Dice) -> String {
+    fields.push(format!("{NUMBER}{number}"));
+    let first = dice.below(PROPERTIES.len());
+    fields.extend(PROPERTIES.iter().skip(first).take(3).map(|field| (*field).to_owned()));
+    let padding = match dice.below(50) {
+        0 => dice.below(30_000),
+        1..20 => dice.below(3_000),
+        _ => 0,
+    };
+    if padding > 0 {
+        fields.push(format!(r#""metadata":{{"note":"{}"}}"#, "é ".repeat(padding / 3)));
+    }
+    dice.shuffle(&mut fields);
+    let between = *dice.pick(&[",", ", ", " ,\n  "]);
+    format!("{{{}}}", fields.join(between))
+}

@@ -1,0 +1,123 @@
+//! A sender that behaves like Stigg, on time that is scaled down.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Result;
+use sandbox::stigg::Webhook;
+use tokio::time::{sleep, timeout};
+
+use crate::edge::{Connection, PATH, SECRET, post, request};
+use crate::event::Event;
+
+/// How many times faster than the real one this test's time runs.
+pub const HASTE: u32 = 30;
+
+/// How long Stigg waits for an answer.
+const TIMEOUT: Duration = Duration::from_secs(30).checked_div(HASTE).unwrap();
+/// Stigg delivers again so many times at once,
+const RETRIES_AT_ONCE: usize = 3;
+/// and then so many times
+const RETRIES_LATER: usize = 3;
+/// so far apart.
+const PAUSE: Duration = Duration::from_secs(30).checked_div(HASTE).unwrap();
+/// How often Stigg sends an event that it never gets delivered.
+pub const ATTEMPTS: usize = 1 + RETRIES_AT_ONCE + RETRIES_LATER;
+
+/// What came of one attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Attempt {
+    /// An answer with this status.
+    Answered(u16),
+    /// No connection, or one that ended before the answer.
+    Broken,
+    /// No answer in time.
+    TimedOut,
+}
+
+impl Attempt {
+    /// Whether Stigg takes the event for delivered.
+    pub fn delivers(self) -> bool {
+        matches!(self, Attempt::Answered(200..=299))
+    }
+}
+
+/// Whether Stigg takes an event for delivered after these attempts; if not, it shows it as failed.
+pub fn delivered(attempts: &[Attempt]) -> bool {
+    attempts.last().is_some_and(|attempt| attempt.delivers())
+}
+
+/// Sends one event at a time, on one connection for as long as that lasts.
+pub struct Sender {
+    receiver: SocketAddr,
+    connection: Option<Connection>,
+    /// Connections opened so far.
+    pub connections: usize,
+}
+
+impl Sender {
+    /// Sends to this address.
+    pub fn new(receiver: SocketAddr) -> Self {
+        Sender { receiver, connection: None, connections: 0 }
+    }
+
+    /// Delivers an event, or fails as often as Stigg does. Only the last attempt can have delivered it.
+    pub async fn deliver(&mut self, event: &Event) -> Vec<Attempt> {
+        let mut attempts = Vec::with_capacity(1);
+        for attempt in 0..ATTEMPTS {
+            if attempt > RETRIES_AT_ONCE {
+                sleep(PAUSE).await;
+            }
+            let outcome = self.attempt(event).await;
+            attempts.push(outcome);
+            if outcome.delivers() {
+                break;
+            }
+        }
+        attempts
+    }
+
+    async fn attempt(&mut self, event: &Event) -> Attempt {
+        match timeout(TIMEOUT, self.send(event)).await {
+            Ok(Ok(status)) => Attempt::Answered(status),
+            Ok(Err(_)) => Attempt::Broken,
+            Err(_) => Attempt::TimedOut,
+        }
+    }
+
+    async fn send(&mut self, event: &Event) -> Result<u16> {
+        if event.number % 8 == 1 {
+            self.connections += 1;
+            let webhook = Webhook::new(event.body.clone()).http2().secret(SECRET);
+            return Ok(webhook.send(&format!("http://{}{PATH}", self.receiver)).await?.status);
+        }
+        // Taken, so that it does not outlive an error or a timeout.
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => {
+                self.connections += 1;
+                Connection::open(self.receiver).await?
+            }
+        };
+        let request = match event.number % 8 {
+            2 => post_in_chunks(&event.body),
+            _ => post(&event.body),
+        };
+        connection.send(request).await?;
+        let response = connection.response().await?;
+        if !response.head.contains("connection: close") {
+            self.connection = Some(connection);
+        }
+        Ok(response.status)
+    }
+}
+
+/// The POST of a body in chunks that end where its words do.
+fn post_in_chunks(body: &str) -> String {
+    let chunks: String = body
+        .split_inclusive(' ')
+        .map(|word| format!("{:x}\r\n{word}\r\n", word.len()))
+        .chain(["0\r\n\r\n".to_owned()])
+        .collect();
+    request("POST", "transfer-encoding: chunked\r\n", &chunks)
+}
