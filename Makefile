@@ -3,7 +3,7 @@ MODULE := target/wasm32-wasip1/release/stigg_segment.wasm
 TARGET := wasm32-wasip1
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test lint ledger fuzz clean rust nightly
+.PHONY: help build run test test-matrix lint ledger fuzz clean rust nightly
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ test: build ## prove it: the mapping, the configuration, and all of it on a real
 	@cargo test --workspace
 	@# A host of its own with a lock of its own; it compiles with the filter's Rust, though it asks for a newer one.
 	@cargo test --quiet --locked --ignore-rust-version --manifest-path tests/second_host/Cargo.toml --target-dir target/second_host
+
+test-matrix: build ## run the tests on every version of Envoy the filter is made for; puts the table into README.md
+	@cargo run --quiet --package sandbox -- matrix
 
 lint: rust ## check format and lints
 	@cargo fmt --all --check

@@ -1,5 +1,6 @@
 //! `make run`: the filter in a real Envoy, with a stand-in for Segment behind it or with Segment itself.
 
+mod matrix;
 mod pretty;
 mod run;
 
@@ -16,6 +17,8 @@ enum Command {
     /// Runs the shipped envoy.yaml: with a stand-in for Segment, or with Segment itself if SEGMENT_WRITE_KEY and
     /// STIGG_WEBHOOK_SECRET are set.
     Run,
+    /// Runs the tests on every version of Envoy that the filter is made for, and writes a table of them into the README.
+    Matrix,
 }
 
 #[tokio::main]
@@ -23,6 +26,7 @@ async fn main() -> ExitCode {
     let result = match Command::parse() {
         Command::Envoy => locate().map(|binary| println!("{}", binary.display())),
         Command::Run => run::run().await,
+        Command::Matrix => matrix::run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

