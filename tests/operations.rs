@@ -22,7 +22,7 @@ use base64ct::{Base64, Encoding};
 use edge::*;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
-use sandbox::envoy::{Config, Envoy, HTTP_CONNECTION_MANAGER, Options, SKIPPED, is_older_than, locate, workspace_root};
+use sandbox::envoy::{Config, Envoy, HTTP_CONNECTION_MANAGER, Options, locate, workspace_root};
 use sandbox::segment::{Behaviour, Segment};
 use sandbox::stigg::Webhook;
 use serde_json::json;
@@ -67,15 +67,6 @@ fn replace(folder: &Path, file: &str, content: &str) -> Result<()> {
     Ok(std::fs::rename(new, folder.join(file))?)
 }
 
-/// Whether this Envoy is too old for secrets from files; says so if it is.
-async fn has_no_secrets_from_files() -> Result<bool> {
-    let too_old = tokio::task::spawn_blocking(|| is_older_than((1, 38))).await??;
-    if too_old {
-        println!("{SKIPPED}secrets from files need Envoy 1.38");
-    }
-    Ok(too_old)
-}
-
 /// envoy.yaml after the sed command that its head gives for a variant.
 fn variant(expressions: &[&str], etc: &TempDir, segment: &Segment) -> Result<Config> {
     let mut sed = Command::new("sed");
@@ -118,7 +109,7 @@ async fn too_many_webhooks_at_once_are_told_to_come_back() -> Result<()> {
 
 #[tokio::test]
 async fn secrets_from_files_are_rotated_under_load_without_a_failed_request() -> Result<()> {
-    if has_no_secrets_from_files().await? {
+    if is_too_old((1, 38), "secrets from files").await? {
         return Ok(());
     }
     const NEW_SECRET: &str = "whsec-next-91c0";
@@ -183,7 +174,7 @@ async fn secrets_from_files_are_rotated_under_load_without_a_failed_request() ->
 
 #[tokio::test]
 async fn without_a_webhook_secret_nobody_is_let_in() -> Result<()> {
-    if has_no_secrets_from_files().await? {
+    if is_too_old((1, 38), "secrets from files").await? {
         return Ok(());
     }
     let etc = etc_envoy()?;

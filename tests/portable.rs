@@ -34,7 +34,12 @@ async fn hold_to_the_table(hold_request_headers: bool) -> Result<()> {
     let change = |config: sandbox::envoy::Config| config.hold_request_headers(hold_request_headers);
     let edge = Edge::start_between(Segment::start().await?, change, options).await?;
     let mut failures = Vec::new();
+    let refuses_large_bodies = hold_request_headers && edge::refuses_large_bodies().await?;
     for case in cases()? {
+        if refuses_large_bodies && (case.name.starts_with("the largest body") || case.name.starts_with("a larger body"))
+        {
+            continue;
+        }
         edge.segment.clear();
         edge.segment.behave(Behaviour::Answer {
             status: case.segment_answers,

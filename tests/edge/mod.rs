@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use sandbox::envoy::{Config, Envoy, Options};
+use sandbox::envoy::{Config, Envoy, Options, SKIPPED, is_older_than};
 use sandbox::segment::Segment;
 use sandbox::stigg::{Reply, Webhook};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufStream};
@@ -87,6 +87,20 @@ impl Edge {
     pub async fn connect(&self) -> Result<Connection> {
         Connection::open(self.envoy.addr(sandbox::envoy::LISTENER).context("no listener")?).await
     }
+}
+
+/// Whether this Envoy is older than a version; says what the test has to leave out if it is.
+pub async fn is_too_old(version: (u32, u32), for_what: &str) -> Result<bool> {
+    let too_old = tokio::task::spawn_blocking(move || is_older_than(version)).await??;
+    if too_old {
+        println!("{SKIPPED}{for_what} need Envoy {}.{}", version.0, version.1);
+    }
+    Ok(too_old)
+}
+
+/// Whether this Envoy takes no body over the buffer limit of the connection.
+pub async fn refuses_large_bodies() -> Result<bool> {
+    is_too_old((1, 37), "bodies over 32 KiB").await
 }
 
 /// A plain HTTP/1.1 connection.

@@ -23,10 +23,15 @@ pub const SKIPPED: &str = "skipped: ";
 
 /// Whether the Envoy that is used is older than this version, 1.38 for `(1, 38)`.
 pub fn is_older_than(version: (u32, u32)) -> Result<bool> {
-    let answer = version_of(locate()?)?;
-    let mut numbers = answer.split('.').map(str::parse);
-    let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else { bail!("what is {answer}?") };
-    Ok((major, minor) < version)
+    static KNOWN: Mutex<Option<(u32, u32)>> = Mutex::new(None);
+    let mut known = KNOWN.lock().unwrap();
+    if known.is_none() {
+        let answer = version_of(locate()?)?;
+        let mut numbers = answer.split('.').map(str::parse);
+        let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else { bail!("what is {answer}?") };
+        *known = Some((major, minor));
+    }
+    Ok(known.is_some_and(|known| known < version))
 }
 
 /// Where the wheel has Envoy itself; what it calls by that name elsewhere is a script.
