@@ -109,12 +109,13 @@ async fn too_many_webhooks_at_once_are_told_to_come_back() -> Result<()> {
 
 #[tokio::test]
 async fn secrets_from_files_are_rotated_under_load_without_a_failed_request() -> Result<()> {
-    if is_too_old((1, 38), "secrets from files").await? {
+    if is_too_old((1, 39), "secrets from files").await? {
         return Ok(());
     }
     const NEW_SECRET: &str = "whsec-next-91c0";
     const NEW_KEY: &str = "wkABCDEFGHIJKLMNOPQRSTUVWXYZ0123";
-    let basic = |key: &str| Base64::encode_string(format!("{key}:").as_bytes()) + "\n";
+    // No line feed behind it: Envoy 1.39 would send that too.
+    let basic = |key: &str| Base64::encode_string(format!("{key}:").as_bytes());
     let etc = etc_envoy()?;
     let secrets = etc.path().join("secrets");
     replace(&secrets, "stigg", &format!("{SECRET}\n"))?;
@@ -166,7 +167,7 @@ async fn secrets_from_files_are_rotated_under_load_without_a_failed_request() ->
     assert!(keys.iter().all(|key| key == WRITE_KEY || key == NEW_KEY));
     // Nothing shows them.
     let dump = edge.envoy.admin_get("/config_dump").await?;
-    for secret in [SECRET, NEW_SECRET, WRITE_KEY, NEW_KEY, basic(NEW_KEY).trim()] {
+    for secret in [SECRET, NEW_SECRET, WRITE_KEY, NEW_KEY, &basic(NEW_KEY)] {
         assert!(!dump.contains(secret) && !edge.envoy.log().contains(secret), "{secret}");
     }
     Ok(())
@@ -174,7 +175,7 @@ async fn secrets_from_files_are_rotated_under_load_without_a_failed_request() ->
 
 #[tokio::test]
 async fn without_a_webhook_secret_nobody_is_let_in() -> Result<()> {
-    if is_too_old((1, 38), "secrets from files").await? {
+    if is_too_old((1, 39), "secrets from files").await? {
         return Ok(());
     }
     let etc = etc_envoy()?;
