@@ -178,6 +178,11 @@ fn environment(
         warnings.push(format!("max_event_bytes: Segment refuses calls over {MAX_EVENT_BYTES} bytes"));
     }
     let [user_id, event_name, events, properties, context, integrations, also] = choices;
+    let also = also.map(beside).transpose()?.unwrap_or_default();
+    if !also.is_empty() {
+        warnings
+            .push("also: the route must rewrite the path to /v1/batch; /v1/track takes a batch and drops it".into());
+    }
     Ok(Environment {
         authorization: authorization(write_key, &env, warnings)?,
         verification: verification(webhook_secret, &env, warnings)?,
@@ -189,7 +194,7 @@ fn environment(
             events: events.map(filtering).transpose()?.unwrap_or_default(),
             properties: properties.map(redaction).transpose()?.flatten(),
             constants: constants(context, integrations)?,
-            also: also.map(beside).transpose()?.unwrap_or_default(),
+            also,
         }),
     })
 }
@@ -298,8 +303,9 @@ fn constants(context: Option<Field>, integrations: Option<Field>) -> Result<Vec<
         return Err(Error("context.library: says which library sends the call; leave it out".into()));
     }
     members.insert("context".to_owned(), own.into());
-    if let Some(integrations) = integrations {
-        members.insert("integrations".to_owned(), integrations.object()?.into());
+    let integrations = integrations.map(Field::object).transpose()?.unwrap_or_default();
+    if !integrations.is_empty() {
+        members.insert("integrations".to_owned(), integrations.into());
     }
     let object = Value::Object(members).to_string();
     Ok([",", object.strip_prefix('{').and_then(|object| object.strip_suffix('}')).unwrap_or_default()].concat().into())

@@ -118,6 +118,7 @@ fn what_is_probably_not_meant_is_warned_about() {
         assert!(!warning.contains(odd), "{warning}");
     }
     assert!(warnings(r#"{"webhook_secret": "unverified"}"#).starts_with("webhook_secret: "));
+    assert!(warnings(r#"{"also": ["group"]}"#).starts_with("also: the route must rewrite the path to /v1/batch"));
     assert!(warnings(r#"{"max_event_bytes": 32769}"#).starts_with("max_event_bytes: "));
     assert_eq!(warnings(r#"{"max_event_bytes": 32768, "max_body_bytes": 1, "hold_request_headers": true}"#), "");
 }
