@@ -18,12 +18,28 @@ const EVENT_TYPE_MAX: usize = 64;
 pub enum Step {
     /// Hold the request and come back with more of it.
     Wait,
-    /// Send the headers on with this header map, and come back with the body.
-    SendHeaders(Vec<u8>),
+    /// Change the header map, send the headers on, and come back with the body.
+    SendHeaders(ToSegment),
     /// Answer the request; it goes no further.
     Reply(Reply),
-    /// Make the body the call, replace the header map where there is a new one, and send the request on.
-    Forward(Option<Vec<u8>>, Call),
+    /// Change the header map where it is still to be, make the body the call, and send the request on.
+    Forward(Option<ToSegment>, Call),
+}
+
+/// A request's header map on its way to Segment.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ToSegment {
+    incoming: Vec<u8>,
+    environment: Rc<Environment>,
+    content_length: Option<String>,
+}
+
+impl ToSegment {
+    /// What changes: headers to set, and those without a value to remove.
+    pub fn changes(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+        let authorization = self.environment.authorization.as_ref();
+        headers::to_segment(&self.incoming, authorization, self.content_length.as_deref())
+    }
 }
 
 /// The state of one request.
@@ -56,14 +72,13 @@ impl Filter {
             Ok(environment) => environment,
             Err(rejection) => return self.reject(rejection),
         };
-        let step = if self.config.hold_request_headers {
+        self.environment = Some(environment.clone());
+        if self.config.hold_request_headers {
             self.held = Some(map);
             Step::Wait
         } else {
-            Step::SendHeaders(headers::to_segment(&map, environment.authorization.as_ref(), None))
-        };
-        self.environment = Some(environment);
-        step
+            Step::SendHeaders(ToSegment { incoming: map, environment, content_length: None })
+        }
     }
 
     /// `size` bytes of the body have come in all, and are held; it is not over.
@@ -82,10 +97,9 @@ impl Filter {
         let Some(environment) = self.environment.clone() else { return self.reject(Rejection::Internal) };
         match self.map(&environment, body) {
             Ok(call) => {
-                let size = call.size(body.len());
-                let authorization = environment.authorization.as_ref();
+                let content_length = Some(call.size(body.len()).to_string());
                 let held = self.held.take();
-                Step::Forward(held.map(|map| headers::to_segment(&map, authorization, Some(size))), call)
+                Step::Forward(held.map(|incoming| ToSegment { incoming, environment, content_length }), call)
             }
             Err(reply) => self.reply(reply),
         }

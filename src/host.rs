@@ -10,7 +10,7 @@ use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, BufferType, ContextType, MapType, MetricType};
 
 use crate::config::Config;
-use crate::filter::{Filter, Step};
+use crate::filter::{Filter, Step, ToSegment};
 use crate::headers;
 use crate::metrics::{Kind, Metric, Registry};
 use crate::reply::{Rejection, Reply};
@@ -148,9 +148,9 @@ impl Stream {
                 self.answer(reply);
                 return Action::Pause;
             }
-            Step::SendHeaders(map) => set_map(MapType::HttpRequestHeaders, &map),
+            Step::SendHeaders(headers) => change(&headers),
             Step::Forward(headers, call) => headers
-                .map_or(Some(()), |map| set_map(MapType::HttpRequestHeaders, &map))
+                .map_or(Some(()), |headers| change(&headers))
                 .and_then(|()| match call.properties {
                     // The event stays where it is.
                     None => set_body(0, 0, &call.head).and_then(|()| set_body(usize::MAX, 0, &call.tail)),
@@ -255,6 +255,20 @@ fn set_property(name: &str, value: &[u8]) {
     let _ = unsafe { proxy_set_property(name.as_ptr(), name.len(), value.as_ptr(), value.len()) };
 }
 
+/// Changes the request's headers.
+fn change(headers: &ToSegment) -> Option<()> {
+    let map = MapType::HttpRequestHeaders as u32;
+    headers.changes().try_for_each(|(name, value)| {
+        // SAFETY: the host reads the slices and nothing else.
+        done(match value {
+            Some(value) => unsafe {
+                proxy_replace_header_map_value(map, name.as_ptr(), name.len(), value.as_ptr(), value.len())
+            },
+            None => unsafe { proxy_remove_header_map_value(map, name.as_ptr(), name.len()) },
+        })
+    })
+}
+
 fn set_map(map: MapType, serialized: &[u8]) -> Option<()> {
     // SAFETY: the host reads the slice and nothing else.
     done(unsafe { proxy_set_header_map_pairs(map as u32, serialized.as_ptr(), serialized.len()) })
@@ -299,6 +313,14 @@ unsafe extern "C" {
         data: *mut *mut u8,
         size: *mut usize,
     ) -> u32;
+    fn proxy_replace_header_map_value(
+        map: u32,
+        name: *const u8,
+        name_size: usize,
+        value: *const u8,
+        value_size: usize,
+    ) -> u32;
+    fn proxy_remove_header_map_value(map: u32, name: *const u8, name_size: usize) -> u32;
     fn proxy_set_header_map_pairs(map: u32, data: *const u8, size: usize) -> u32;
     fn proxy_get_buffer_bytes(buffer: u32, start: usize, max: usize, data: *mut *mut u8, size: *mut usize) -> u32;
     fn proxy_set_buffer_bytes(buffer: u32, start: usize, size: usize, data: *const u8, data_size: usize) -> u32;

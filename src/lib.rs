@@ -47,3 +47,6 @@ pub const NAME: &str = env!("CARGO_PKG_NAME");
 
 /// The version it sends along.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Both, as the `user-agent` header says them.
+pub const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
