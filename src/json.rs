@@ -6,6 +6,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use wide::u8x64;
+
 /// Where and why a text is not JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed {
@@ -200,22 +202,10 @@ fn utf16_unit(hex: &[u8]) -> Option<u32> {
 
 /// Walks over a JSON text from its start to its end.
 pub struct Reader<'a> {
-    text: &'a [u8],
-    rest: &'a [u8],
-    /// All bytes seen in strings, or-ed: tells whether there is any UTF-8 to check.
-    seen: u64,
+    scanner: Scanner<'a>,
+    at: usize,
 }
 
-/// What the grammar does not allow, and what is left of the text from there on.
-struct Unexpected<'a> {
-    rest: &'a [u8],
-    expected: &'static str,
-}
-
-type Read<'a, T = &'a [u8]> = Result<T, Unexpected<'a>>;
-
-const LOW_BITS: u64 = u64::from_ne_bytes([0x01; 8]);
-const HIGH_BITS: u64 = u64::from_ne_bytes([0x80; 8]);
 const A_FIRST_KEY: &str = "a `\"` that starts a key, or `}`";
 const A_KEY: &str = "a `\"` that starts a key";
 const MORE_OF_AN_OBJECT: &str = "`,` or `}`";
@@ -224,17 +214,20 @@ const MORE_OF_AN_ARRAY: &str = "`,` or `]`";
 impl<'a> Reader<'a> {
     /// Starts before the first byte of `text`.
     pub fn new(text: &'a [u8]) -> Self {
-        Reader { text, rest: text, seen: 0 }
+        let mut scanner = Scanner { text, window: Window::default(), has_non_ascii: false };
+        scanner.look(0);
+        Reader { scanner, at: 0 }
     }
 
     /// Checks that nothing but white space is left, and that all that was read is valid UTF-8.
     pub fn end(self) -> Result<(), Malformed> {
-        let rest = skip_space(self.rest);
-        if !rest.is_empty() {
-            return Err(self.malformed(Unexpected { rest, expected: "the end of the body" }));
+        let Scanner { text, has_non_ascii, .. } = self.scanner;
+        let at = self.scanner.skip_space(self.at);
+        if at < text.len() {
+            return Err(Malformed { at, expected: "the end of the body" });
         }
-        if self.seen & HIGH_BITS != 0 {
-            std::str::from_utf8(self.text).map_err(|e| Malformed { at: e.valid_up_to(), expected: "valid UTF-8" })?;
+        if has_non_ascii {
+            std::str::from_utf8(text).map_err(|e| Malformed { at: e.valid_up_to(), expected: "valid UTF-8" })?;
         }
         Ok(())
     }
@@ -252,14 +245,12 @@ impl<'a> Reader<'a> {
             return Ok(None);
         }
         if !first && !self.eat(b',') {
-            return Err(self.malformed(Unexpected { rest: self.rest, expected: MORE_OF_AN_OBJECT }));
+            return Err(Malformed { at: self.at, expected: MORE_OF_AN_OBJECT });
         }
-        let expected = if first { A_FIRST_KEY } else { A_KEY };
-        self.read(|rest, seen| {
-            let start = expect(rest, b'"', expected)?;
-            let (key, rest) = string(start, seen)?;
-            Ok((Some(key), expect(rest, b':', "`:`")?))
-        })
+        let start = self.scanner.expect(self.at, b'"', if first { A_FIRST_KEY } else { A_KEY })?;
+        let (key, end) = self.scanner.string(start)?;
+        self.at = self.scanner.expect(end, b':', A_COLON)?;
+        Ok(Some(key))
     }
 
     /// Whether an array comes next; if so, goes in, to its first [`element`](Self::element).
@@ -274,267 +265,303 @@ impl<'a> Reader<'a> {
             return Ok(false);
         }
         if !first && !self.eat(b',') {
-            return Err(self.malformed(Unexpected { rest: self.rest, expected: MORE_OF_AN_ARRAY }));
+            return Err(Malformed { at: self.at, expected: MORE_OF_AN_ARRAY });
         }
         Ok(true)
     }
 
     /// Reads one value, whatever it is.
     pub fn value(&mut self) -> Result<Value<'a>, Malformed> {
-        self.read(|rest, seen| {
-            let start = skip_space(rest);
-            Ok(match start {
-                [b'"', inside @ ..] => {
-                    let (text, rest) = string(inside, seen)?;
-                    (Value::String(text), rest)
-                }
-                [b'{', ..] => {
-                    let rest = skip_container(start, seen)?;
-                    (Value::Object(between(start, rest)), rest)
-                }
-                [b'[', ..] => {
-                    let rest = skip_container(start, seen)?;
-                    (Value::Array(between(start, rest)), rest)
-                }
-                _ => {
-                    let rest = skip_scalar(start)?;
-                    let value = match start {
-                        [b't', ..] => Value::Bool(true),
-                        [b'f', ..] => Value::Bool(false),
-                        [b'n', ..] => Value::Null,
-                        _ => Value::Number(between(start, rest)),
-                    };
-                    (value, rest)
-                }
-            })
+        let start = self.at_value();
+        let first = self.scanner.byte(start);
+        if first == b'"' {
+            let (string, end) = self.scanner.string(behind(start))?;
+            self.at = end;
+            return Ok(Value::String(string));
+        }
+        self.at = match first {
+            b'{' | b'[' => self.scanner.skip_container(start)?,
+            _ => self.scanner.skip_scalar(start)?,
+        };
+        let text = self.read_since(start);
+        Ok(match first {
+            b'{' => Value::Object(text),
+            b'[' => Value::Array(text),
+            b't' => Value::Bool(true),
+            b'f' => Value::Bool(false),
+            b'n' => Value::Null,
+            _ => Value::Number(text),
         })
     }
 
-    /// What is left to read; with [`Reader::read_since`] it tells the text of what is read next.
-    pub fn rest(&self) -> &'a [u8] {
-        self.rest
+    /// How much has been read, in bytes; with [`Reader::read_since`] it tells the text of what is read next.
+    pub fn position(&self) -> usize {
+        self.at
     }
 
-    /// What is left to read from the next value on.
-    pub fn at_value(&mut self) -> &'a [u8] {
-        self.rest = skip_space(self.rest);
-        self.rest
+    /// The same, once the white space before the next value has been read.
+    pub fn at_value(&mut self) -> usize {
+        self.at = self.scanner.skip_space(self.at);
+        self.at
     }
 
-    /// What has been read since `start` was left to read.
-    pub fn read_since(&self, start: &'a [u8]) -> &'a [u8] {
-        between(start, self.rest)
-    }
-
-    fn read<T>(&mut self, read: impl FnOnce(&'a [u8], &mut u64) -> Read<'a, (T, &'a [u8])>) -> Result<T, Malformed> {
-        // In a local: a loop that keeps it in a register is worth a third of the time.
-        let mut seen = self.seen;
-        let (value, rest) = read(self.rest, &mut seen).map_err(|unexpected| self.malformed(unexpected))?;
-        self.seen = seen;
-        self.rest = rest;
-        Ok(value)
+    /// What has been read since this [`position`](Self::position).
+    pub fn read_since(&self, start: usize) -> &'a [u8] {
+        self.scanner.text.get(start..self.at).unwrap_or_default()
     }
 
     fn eat(&mut self, byte: u8) -> bool {
-        self.rest = skip_space(self.rest);
-        match self.rest {
-            [next, rest @ ..] if *next == byte => {
-                self.rest = rest;
-                true
-            }
-            _ => false,
+        self.at = self.scanner.skip_space(self.at);
+        let is_next = self.scanner.byte(self.at) == byte;
+        if is_next {
+            self.at = behind(self.at);
         }
-    }
-
-    fn malformed(&self, unexpected: Unexpected<'a>) -> Malformed {
-        Malformed { at: between(self.text, unexpected.rest).len(), expected: unexpected.expected }
+        is_next
     }
 }
 
-/// The start of `from` that is no longer in `to`, a later rest of the same text.
-fn between<'a>(from: &'a [u8], to: &'a [u8]) -> &'a [u8] {
-    from.get(..from.len().saturating_sub(to.len())).unwrap_or_default()
-}
+const A_COLON: &str = "`:`";
 
-fn unexpected<'a, T>(rest: &'a [u8], expected: &'static str) -> Read<'a, T> {
-    Err(Unexpected { rest, expected })
-}
-
-/// Goes behind the array or object that comes next, without recursion, so that no depth exhausts the stack.
-fn skip_container<'a>(mut rest: &'a [u8], seen: &mut u64) -> Read<'a> {
-    let mut open = Nesting::default();
-    'value: loop {
-        rest = skip_space(rest);
-        match rest {
-            [b'"', inside @ ..] => rest = skip_string(inside, seen)?,
-            [b'{', inside @ ..] => match skip_space(inside) {
-                [b'}', behind @ ..] => rest = behind,
-                inside => {
-                    rest = skip_key(inside, A_FIRST_KEY, seen)?;
-                    open.push(Container::Object);
-                    continue;
-                }
-            },
-            [b'[', inside @ ..] => match skip_space(inside) {
-                [b']', behind @ ..] => rest = behind,
-                inside => {
-                    rest = inside;
-                    open.push(Container::Array);
-                    continue;
-                }
-            },
-            _ => rest = skip_scalar(rest)?,
-        }
-        // A value is over: on to the next in its container, or out of all those that end here.
-        while let Some(container) = open.innermost() {
-            rest = skip_space(rest);
-            match (container, rest) {
-                (Container::Object, [b',', behind @ ..]) => {
-                    rest = skip_key(behind, A_KEY, seen)?;
-                    continue 'value;
-                }
-                (Container::Array, [b',', behind @ ..]) => {
-                    rest = behind;
-                    continue 'value;
-                }
-                (Container::Object, [b'}', behind @ ..]) | (Container::Array, [b']', behind @ ..]) => {
-                    rest = behind;
-                    open.pop();
-                }
-                (Container::Object, _) => return unexpected(rest, MORE_OF_AN_OBJECT),
-                (Container::Array, _) => return unexpected(rest, MORE_OF_AN_ARRAY),
-            }
-        }
-        return Ok(rest);
-    }
-}
-
+/// The position behind a byte of the text.
 #[inline]
-fn skip_key<'a>(rest: &'a [u8], expected: &'static str, seen: &mut u64) -> Read<'a> {
-    let inside = expect(rest, b'"', expected)?;
-    expect(skip_string(inside, seen)?, b':', "`:`")
+fn behind(at: usize) -> usize {
+    at.wrapping_add(1) // of a byte that was there, so that it does not wrap
 }
 
-/// Goes behind `true`, `false`, `null` or a number.
-fn skip_scalar(rest: &[u8]) -> Read<'_> {
-    let literal = match rest {
-        [b't', ..] => "true",
-        [b'f', ..] => "false",
-        [b'n', ..] => "null",
-        [b'-' | b'0'..=b'9', ..] => return skip_number(rest),
-        _ => return unexpected(rest, "a JSON value"),
-    };
-    rest.strip_prefix(literal.as_bytes()).map_or_else(|| unexpected(rest, "a JSON value"), Ok)
-}
-
-fn skip_number(rest: &[u8]) -> Read<'_> {
-    let rest = match rest.strip_prefix(b"-").unwrap_or(rest) {
-        [b'0', rest @ ..] => rest,
-        rest => skip_digits(rest)?,
-    };
-    let rest = match rest {
-        [b'.', rest @ ..] => skip_digits(rest)?,
-        rest => rest,
-    };
-    match rest {
-        [b'e' | b'E', b'+' | b'-', rest @ ..] | [b'e' | b'E', rest @ ..] => skip_digits(rest),
-        rest => Ok(rest),
-    }
-}
-
-fn skip_digits(mut rest: &[u8]) -> Read<'_> {
-    let [b'0'..=b'9', ..] = rest else { return unexpected(rest, "a digit") };
-    while let [b'0'..=b'9', tail @ ..] = rest {
-        rest = tail;
-    }
-    Ok(rest)
-}
-
-/// Reads a string from behind its opening quote to behind its closing one.
-#[inline]
-fn string<'a>(start: &'a [u8], seen: &mut u64) -> Read<'a, (Str<'a>, &'a [u8])> {
-    let mut rest = skip_plain(start, seen);
-    let mut escaped = false;
-    loop {
-        match rest {
-            [b'"', behind @ ..] => return Ok((Str { raw: between(start, rest), escaped }, behind)),
-            _ => {
-                rest = skip_plain(skip_escape(rest)?, seen);
-                escaped = true;
-            }
-        }
-    }
-}
-
-#[inline]
-fn skip_string<'a>(start: &'a [u8], seen: &mut u64) -> Read<'a> {
-    match skip_plain(start, seen) {
-        [b'"', behind @ ..] => Ok(behind),
-        _ => string(start, seen).map(|(_, behind)| behind),
-    }
-}
-
-/// Goes behind the escape that comes next in a string.
-#[cold]
-fn skip_escape(rest: &[u8]) -> Read<'_> {
-    match rest {
-        [b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', rest @ ..] => Ok(rest),
-        [b'\\', b'u', rest @ ..] => match utf16_unit(rest) {
-            Some(_) => Ok(rest.get(4..).unwrap_or_default()),
-            None => unexpected(rest, "four hexadecimal digits"),
-        },
-        [b'\\', rest @ ..] => unexpected(rest, "an escape: one of \" \\ / b f n r t u"),
-        [] => unexpected(rest, "a `\"` that ends the string"),
-        [..] => unexpected(rest, "an escape for a control character"),
-    }
-}
-
-/// Goes to the next byte of a string that is a quote, a backslash or a control character, or to the end.
+/// Finds out where what starts at a position ends, and that it is what it should be.
 ///
-/// Eight bytes at a time. Each term has the high bit of every byte that matches; a byte behind a match may show a match
-/// that is none, the first is always one (<https://graphics.stanford.edu/~seander/bithacks.html#ZeroInWord>).
-#[inline]
-fn skip_plain<'a>(mut rest: &'a [u8], seen: &mut u64) -> &'a [u8] {
-    while let Some((chunk, tail)) = rest.split_first_chunk::<8>() {
-        let word = u64::from_le_bytes(*chunk);
-        let quote = word ^ u64::from_ne_bytes([b'"'; 8]);
-        let backslash = word ^ u64::from_ne_bytes([b'\\'; 8]);
-        let control = word.wrapping_sub(u64::from_ne_bytes([0x20; 8]));
-        let special =
-            (quote.wrapping_sub(LOW_BITS) & !quote | backslash.wrapping_sub(LOW_BITS) & !backslash | control & !word)
-                & HIGH_BITS;
-        *seen |= word;
-        if special != 0 {
-            return rest.get(special.trailing_zeros() as usize / 8..).unwrap_or_default();
-        }
-        rest = tail;
-    }
-    while let [byte, tail @ ..] = rest {
-        if matches!(byte, b'"' | b'\\' | ..0x20) {
-            break;
-        }
-        *seen |= u64::from(*byte);
-        rest = tail;
-    }
-    rest
+/// What is on the way of every string is inlined where it is called: that is worth half of the time.
+struct Scanner<'a> {
+    text: &'a [u8],
+    window: Window,
+    /// Whether there is any UTF-8 to check.
+    has_non_ascii: bool,
 }
 
-/// Goes behind the white space that comes next.
-#[inline]
-fn skip_space(mut rest: &[u8]) -> &[u8] {
-    while let [b' ' | b'\n' | b'\r' | b'\t', tail @ ..] = rest {
-        rest = tail;
-    }
-    rest
+type Scanned<T = usize> = Result<T, Malformed>;
+
+fn malformed<T>(at: usize, expected: &'static str) -> Scanned<T> {
+    Err(Malformed { at, expected })
 }
 
-/// Goes behind white space and this byte.
-#[inline]
-fn expect<'a>(rest: &'a [u8], byte: u8, expected: &'static str) -> Read<'a> {
-    match skip_space(rest) {
-        [next, rest @ ..] if *next == byte => Ok(rest),
-        rest => unexpected(rest, expected),
+impl<'a> Scanner<'a> {
+    /// The byte at a position; at the end of the text a zero, which the grammar allows nowhere.
+    #[inline(always)]
+    fn byte(&self, at: usize) -> u8 {
+        self.text.get(at).copied().unwrap_or(0)
     }
+
+    /// Goes behind the white space that comes next.
+    #[inline(always)]
+    fn skip_space(&self, mut at: usize) -> usize {
+        while matches!(self.byte(at), b' ' | b'\n' | b'\r' | b'\t') {
+            at = behind(at);
+        }
+        at
+    }
+
+    /// Goes behind white space and this byte.
+    #[inline(always)]
+    fn expect(&self, at: usize, byte: u8, expected: &'static str) -> Scanned {
+        let at = self.skip_space(at);
+        if self.byte(at) == byte { Ok(behind(at)) } else { malformed(at, expected) }
+    }
+
+    /// Goes behind the array or object that starts here, without recursion, so that no depth exhausts the stack.
+    fn skip_container(&mut self, mut at: usize) -> Scanned {
+        let mut open = Nesting::default();
+        'value: loop {
+            at = self.skip_space(at);
+            match self.byte(at) {
+                b'"' => at = self.skip_string(behind(at))?,
+                b'{' => {
+                    let inside = self.skip_space(behind(at));
+                    if self.byte(inside) != b'}' {
+                        at = self.skip_key(inside, A_FIRST_KEY)?;
+                        open.push(Container::Object);
+                        continue;
+                    }
+                    at = behind(inside);
+                }
+                b'[' => {
+                    let inside = self.skip_space(behind(at));
+                    if self.byte(inside) != b']' {
+                        at = inside;
+                        open.push(Container::Array);
+                        continue;
+                    }
+                    at = behind(inside);
+                }
+                _ => at = self.skip_scalar(at)?,
+            }
+            // A value is over: on to the next in its container, or out of all those that end here.
+            while let Some(container) = open.innermost() {
+                at = self.skip_space(at);
+                match (container, self.byte(at)) {
+                    (Container::Object, b',') => {
+                        at = self.skip_key(behind(at), A_KEY)?;
+                        continue 'value;
+                    }
+                    (Container::Array, b',') => {
+                        at = behind(at);
+                        continue 'value;
+                    }
+                    (Container::Object, b'}') | (Container::Array, b']') => {
+                        at = behind(at);
+                        open.pop();
+                    }
+                    (Container::Object, _) => return malformed(at, MORE_OF_AN_OBJECT),
+                    (Container::Array, _) => return malformed(at, MORE_OF_AN_ARRAY),
+                }
+            }
+            return Ok(at);
+        }
+    }
+
+    #[inline(always)]
+    fn skip_key(&mut self, at: usize, expected: &'static str) -> Scanned {
+        let start = self.expect(at, b'"', expected)?;
+        let end = self.skip_string(start)?;
+        self.expect(end, b':', A_COLON)
+    }
+
+    /// Reads a string from behind its opening quote to behind its closing one.
+    #[inline(always)]
+    fn string(&mut self, start: usize) -> Scanned<(Str<'a>, usize)> {
+        let plain = self.plain_end(start);
+        let end = self.string_end(plain)?;
+        let raw = self.text.get(start..end).unwrap_or_default();
+        Ok((Str { raw, escaped: plain != end }, behind(end)))
+    }
+
+    #[inline(always)]
+    fn skip_string(&mut self, start: usize) -> Scanned {
+        let plain = self.plain_end(start);
+        self.string_end(plain).map(behind)
+    }
+
+    /// The closing quote of a string that is plain up to here.
+    #[inline(always)]
+    fn string_end(&mut self, plain: usize) -> Scanned {
+        if self.byte(plain) == b'"' { Ok(plain) } else { self.escaped_string_end(plain) }
+    }
+
+    #[cold]
+    fn escaped_string_end(&mut self, mut at: usize) -> Scanned {
+        while self.byte(at) != b'"' {
+            at = self.skip_escape(at)?;
+            at = self.plain_end(at);
+        }
+        Ok(at)
+    }
+
+    /// Goes behind the escape that comes next in a string.
+    fn skip_escape(&self, at: usize) -> Scanned {
+        let length = match self.text.get(at..).unwrap_or_default() {
+            [b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => 2,
+            [b'\\', b'u', hex @ ..] if utf16_unit(hex).is_some() => 6,
+            [b'\\', b'u', ..] => return malformed(at.wrapping_add(2), "four hexadecimal digits"),
+            [b'\\', ..] => return malformed(behind(at), "an escape: one of \" \\ / b f n r t u"),
+            [] => return malformed(at, "a `\"` that ends the string"),
+            [..] => return malformed(at, "an escape for a control character"),
+        };
+        Ok(at.wrapping_add(length))
+    }
+
+    /// The next byte of a string that is a quote, a backslash or a control character, or the end of the text.
+    #[inline(always)]
+    fn plain_end(&mut self, mut at: usize) -> usize {
+        loop {
+            let offset = at.wrapping_sub(self.window.start);
+            if offset >= Window::SIZE {
+                self.look(at);
+                continue;
+            }
+            let ends = self.window.ends >> offset;
+            if ends != 0 {
+                return at.wrapping_add(ends.trailing_zeros() as usize);
+            }
+            at = self.window.start.wrapping_add(Window::SIZE);
+        }
+    }
+
+    /// Looks at the part of the text from here on.
+    fn look(&mut self, at: usize) {
+        let text = self.text.get(at..).unwrap_or_default();
+        let bytes = u8x64::from(match text.first_chunk() {
+            Some(bytes) => *bytes,
+            None => {
+                let mut padded = [0; Window::SIZE];
+                padded.iter_mut().zip(text).for_each(|(to, from)| *to = *from);
+                padded
+            }
+        });
+        let is_control = bytes.min(u8x64::splat(0x1F)).simd_eq(bytes);
+        let ends = bytes.simd_eq(u8x64::splat(b'"')) | bytes.simd_eq(u8x64::splat(b'\\')) | is_control;
+        self.window = Window { start: at, ends: ends.to_bitmask() };
+        // The highest bit of a byte is its sign.
+        self.has_non_ascii |= bytes.to_bitmask() != 0;
+    }
+
+    /// Goes behind `true`, `false`, `null` or a number.
+    #[inline(always)]
+    fn skip_scalar(&self, at: usize) -> Scanned {
+        match self.byte(at) {
+            b't' => self.skip_literal(at, *b"true"),
+            b'n' => self.skip_literal(at, *b"null"),
+            b'f' => self.skip_literal(at, *b"false"),
+            b'-' | b'0'..=b'9' => self.skip_number(at),
+            _ => malformed(at, "a JSON value"),
+        }
+    }
+
+    #[inline(always)]
+    fn skip_literal<const LENGTH: usize>(&self, at: usize, literal: [u8; LENGTH]) -> Scanned {
+        let is_there = self.text.get(at..).and_then(|text| text.first_chunk()) == Some(&literal);
+        if is_there { Ok(at.wrapping_add(LENGTH)) } else { malformed(at, "a JSON value") }
+    }
+
+    #[inline(always)]
+    fn skip_number(&self, mut at: usize) -> Scanned {
+        if self.byte(at) == b'-' {
+            at = behind(at);
+        }
+        at = if self.byte(at) == b'0' { behind(at) } else { self.skip_digits(at)? };
+        if self.byte(at) == b'.' {
+            at = self.skip_digits(behind(at))?;
+        }
+        if matches!(self.byte(at), b'e' | b'E') {
+            at = behind(at);
+            if matches!(self.byte(at), b'+' | b'-') {
+                at = behind(at);
+            }
+            at = self.skip_digits(at)?;
+        }
+        Ok(at)
+    }
+
+    #[inline(always)]
+    fn skip_digits(&self, mut at: usize) -> Scanned {
+        if !self.byte(at).is_ascii_digit() {
+            return malformed(at, "a digit");
+        }
+        while self.byte(at).is_ascii_digit() {
+            at = behind(at);
+        }
+        Ok(at)
+    }
+}
+
+/// The part of the text that was looked at last, so that most strings end in what is already known.
+#[derive(Default)]
+struct Window {
+    start: usize,
+    /// A bit for each byte, the lowest for the first: whether it ends a run of plain bytes in a string.
+    ends: u64,
+}
+
+impl Window {
+    const SIZE: usize = 64;
 }
 
 #[derive(Clone, Copy)]

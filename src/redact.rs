@@ -113,7 +113,7 @@ impl Redaction {
         let mut first = true;
         let mut first_that_stays = true;
         loop {
-            let before = reader.rest();
+            let before = reader.position();
             let fate = if is_object {
                 reader.member(first)?.map(|key| self.fate(nodes, |listed| key.is(listed)))
             } else {
@@ -131,7 +131,7 @@ impl Redaction {
                 None => return Ok(true),
                 Some(Fate::InPart(deeper)) => self.write(&deeper, reader, out)?,
                 Some(Fate::Stays) => {
-                    let value = reader.rest();
+                    let value = reader.position();
                     reader.value()?;
                     out.extend_from_slice(reader.read_since(value));
                     true

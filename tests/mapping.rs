@@ -327,6 +327,24 @@ fn malformed_json_is_refused_and_told_where() {
     }
 }
 
+/// The reader looks at many bytes at once; where those begin and end must make no difference.
+#[test]
+fn a_string_may_begin_and_end_anywhere() {
+    for before in 0..70 {
+        let head = format!(r#"{{{}"type":"a","customer":{{"id":"c"}},"x":""#, " ".repeat(before));
+        for length in [0, 1, 15, 16, 17, 63, 64, 65, 130] {
+            let text = "x".repeat(length);
+            assert_eq!(call(format!(r#"{head}{text}"}}"#))["properties"]["x"], text);
+            assert_eq!(call(format!(r#"{head}{text}\""}}"#))["properties"]["x"], format!("{text}\""));
+            assert_eq!(call(format!(r#"{head}{text}é"}}"#))["properties"]["x"], format!("{text}é"));
+            let at = head.len() + length;
+            assert_malformed(format!("{head}{text}").as_bytes(), "a `\"` that ends the string", at);
+            assert_malformed(format!("{head}{text}\u{1f}\"}}").as_bytes(), "an escape for a control character", at);
+            assert_malformed(&[head.as_bytes(), text.as_bytes(), b"\xff\"}"].concat(), "valid UTF-8", at);
+        }
+    }
+}
+
 #[test]
 fn invalid_utf_8_is_refused_wherever_it_stands() {
     for bad in [b"\xff".as_slice(), b"\xc0\x80", b"\xed\xa0\x80", b"\xf5\x80\x80\x80", b"\x80", b"\xe2\x82"] {
