@@ -3,7 +3,7 @@ MODULE := target/wasm32-wasip1/release/stigg_segment.wasm
 TARGET := wasm32-wasip1
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-matrix lint ledger fuzz clean rust nightly
+.PHONY: help build image run test test-matrix lint ledger fuzz clean rust nightly
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -11,6 +11,9 @@ help: ## list these targets
 build: rust ## build the filter: target/wasm32-wasip1/release/stigg_segment.wasm
 	@# The library is an rlib too, for the tests, and cargo optimises across crates only where it is nothing but a cdylib.
 	@cargo rustc --release --target $(TARGET) --lib --crate-type cdylib
+
+image: build ## build the OCI image of the filter: target/image, an image layout that skopeo copies to a registry
+	@cargo run --quiet --package sandbox -- image "$$(cargo pkgid | sed 's/.*[#@]//')"
 
 run: build ## run it: a real Envoy, a local stand-in for Segment, and what to send
 	@cargo run --quiet --package sandbox -- run

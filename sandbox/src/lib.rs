@@ -5,6 +5,7 @@
 //! interface, the system chooses the ports, and whatever was started ends when its value is dropped.
 
 pub mod envoy;
+pub mod image;
 pub mod module;
 pub mod sample;
 pub mod segment;

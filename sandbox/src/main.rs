@@ -6,14 +6,21 @@ mod run;
 
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::Parser;
-use sandbox::envoy::locate;
+use sandbox::envoy::{Config, locate, workspace_root};
+use sandbox::image;
 
 /// Runs the filter in a real Envoy on this machine.
 #[derive(Parser)]
 enum Command {
     /// Finds Envoy, or installs it below the target folder, and prints its path.
     Envoy,
+    /// Writes the module as an OCI image layout to target/image and prints the image's digest.
+    Image {
+        /// Its tag.
+        version: String,
+    },
     /// Runs the shipped envoy.yaml: with a stand-in for Segment, or with Segment itself if SEGMENT_WRITE_KEY and
     /// STIGG_WEBHOOK_SECRET are set.
     Run,
@@ -25,6 +32,7 @@ enum Command {
 async fn main() -> ExitCode {
     let result = match Command::parse() {
         Command::Envoy => locate().map(|binary| println!("{}", binary.display())),
+        Command::Image { version } => image(&version),
         Command::Run => run::run().await,
         Command::Matrix => matrix::run(),
     };
@@ -35,4 +43,11 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn image(version: &str) -> Result<()> {
+    let folder = workspace_root().join("target/image");
+    let digest = image::write(&Config::shipped()?.module_file()?, version, &folder)?;
+    println!("{digest}");
+    Ok(())
 }
