@@ -23,9 +23,8 @@ use tokio::time::{sleep, timeout};
 pub use self::config::{Config, HTTP_CONNECTION_MANAGER, PLUGIN, ROUTE, SEGMENT_CLUSTER};
 pub use self::locate::{ENVOY_VERSION, SKIPPED, VERSIONS, is_older_than, locate};
 
-pub(crate) use self::process::die_with_parent;
-
 use self::process::Process;
+pub(crate) use self::process::die_with_parent;
 use crate::http;
 
 /// The listener that takes Stigg's webhooks.
