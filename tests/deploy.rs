@@ -8,16 +8,26 @@
 )]
 
 mod edge;
+#[path = "deploy/envoy_gateway.rs"]
+mod envoy_gateway;
+#[path = "deploy/istio.rs"]
+mod istio;
 #[path = "deploy/manifests.rs"]
 mod manifests;
 #[path = "deploy/schemas.rs"]
 mod schemas;
+#[path = "deploy/xds.rs"]
+mod xds;
 
-use anyhow::Result;
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, Result};
+use edge::*;
 use manifests::*;
-use sandbox::envoy::SKIPPED;
+use sandbox::envoy::{Envoy, Options, SKIPPED};
+use sandbox::segment::{Behaviour, Segment};
 use schemas::{Published, definitions, misspelt};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// All manifests for a cluster.
 fn for_clusters() -> Result<Vec<Value>> {
@@ -42,5 +52,197 @@ fn every_manifest_is_what_its_schema_says() -> Result<()> {
             assert!(published.wrong(&misspelt, schema).is_some(), "nobody minds: {misspelt}");
         }
     }
+    Ok(())
+}
+
+#[test]
+fn no_manifest_has_a_secret_in_it() -> Result<()> {
+    for manifest in for_clusters()? {
+        assert_ne!(manifest["kind"], "Secret");
+        for variable in every(&manifest, "env").into_iter().flat_map(each) {
+            let by_reference = variable["valueFrom"] == "HOST" || variable["valueFrom"]["secretKeyRef"].is_object();
+            assert!(variable.is_string() || by_reference, "{variable} in {manifest}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_parts_for_istio_find_each_other() -> Result<()> {
+    let manifests = Manifests::read("istio.yaml")?;
+    let the =
+        |kind, path: &str| Ok::<_, anyhow::Error>(manifests.the(kind)?.pointer(path).cloned().unwrap_or_default());
+    let labels = the("Deployment", "/spec/template/metadata/labels")?;
+    for (kind, path) in [
+        ("Deployment", "/spec/selector/matchLabels"),
+        ("Service", "/spec/selector"),
+        ("PodDisruptionBudget", "/spec/selector/matchLabels"),
+        ("Gateway", "/spec/selector"),
+        ("WasmPlugin", "/spec/selector/matchLabels"),
+        ("EnvoyFilter", "/spec/workloadSelector/labels"),
+    ] {
+        let selector = the(kind, path)?;
+        let selector = selector.as_object().with_context(|| format!("{kind} selects nothing"))?;
+        assert!(!selector.is_empty() && selector.iter().all(|(key, value)| labels[key] == *value), "{kind}");
+    }
+    for (kind, path, other, other_path) in [
+        ("VirtualService", "/spec/gateways/0", "Gateway", "/metadata/name"),
+        ("VirtualService", "/spec/hosts", "Gateway", "/spec/servers/0/hosts"),
+        ("VirtualService", "/spec/http/0/route/0/destination/host", "ServiceEntry", "/spec/hosts/0"),
+        ("VirtualService", "/spec/http/0/route/0/destination/port/number", "ServiceEntry", "/spec/ports/0/number"),
+        ("DestinationRule", "/spec/host", "ServiceEntry", "/spec/hosts/0"),
+        ("Role", "/rules/0/resourceNames/0", "Gateway", "/spec/servers/0/tls/credentialName"),
+        ("RoleBinding", "/roleRef/name", "Role", "/metadata/name"),
+        ("RoleBinding", "/subjects/0/name", "ServiceAccount", "/metadata/name"),
+        ("Deployment", "/spec/template/spec/serviceAccountName", "ServiceAccount", "/metadata/name"),
+        ("Service", "/spec/ports/0/port", "Gateway", "/spec/servers/0/port/number"),
+    ] {
+        assert_eq!(the(kind, path)?, the(other, other_path)?, "{kind}{path}, {other}{other_path}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_parts_for_envoy_gateway_find_each_other() -> Result<()> {
+    let manifests = Manifests::read("envoy-gateway.yaml")?;
+    let mut references = 0;
+    for manifest in &manifests.0 {
+        let keys = ["parametersRef", "parentRefs", "targetRefs", "backendRefs"];
+        let lists = keys.iter().flat_map(|key| every(manifest, key));
+        for reference in lists.flat_map(|found| if found.is_array() { each(found).collect() } else { vec![found] }) {
+            let kind = reference["kind"].as_str().unwrap_or("Gateway");
+            let target = manifests.the(kind)?;
+            assert_eq!(target["metadata"]["name"], reference["name"], "{reference}");
+            let group = reference["group"].as_str().unwrap_or("gateway.networking.k8s.io");
+            assert!(target["apiVersion"].as_str().is_some_and(|version| version.starts_with(group)), "{reference}");
+            references += 1;
+        }
+    }
+    // All but the Gateway and its class are found by another.
+    assert_eq!(references, manifests.0.len() - 1);
+    Ok(())
+}
+
+#[test]
+fn the_image_in_the_manifests_is_of_this_version() -> Result<()> {
+    let tag = concat!("/stigg-segment-filter:", env!("CARGO_PKG_VERSION"));
+    let istio = Manifests::read("istio.yaml")?;
+    let gateway = Manifests::read("envoy-gateway.yaml")?;
+    for url in [
+        &istio.the("WasmPlugin")?["spec"]["url"],
+        &gateway.the("EnvoyExtensionPolicy")?["spec"]["wasm"][0]["code"]["image"]["url"],
+    ] {
+        assert!(url.as_str().is_some_and(|url| url.ends_with(tag)), "{url}");
+    }
+    Ok(())
+}
+
+/// The secrets that a manifest can refer to, by their key in the Kubernetes Secret.
+const SECRETS: [(&str, &str); 3] = [
+    ("SEGMENT_WRITE_KEY", WRITE_KEY),
+    ("STIGG_WEBHOOK_SECRET", SECRET),
+    ("STIGG_WEBHOOK_SECRET_PREVIOUS", PREVIOUS_SECRET),
+];
+
+/// The environment of a container, from the Secret that the page on deployment has one create, and from nothing else.
+fn environment(container: &Value) -> Result<Options> {
+    let secrets = BTreeMap::from(SECRETS);
+    let mut options = Options::default();
+    for variable in each(&container["env"]) {
+        let reference = &variable["valueFrom"]["secretKeyRef"];
+        assert_eq!(reference["name"], "stigg-segment", "{variable}");
+        let key = reference["key"].as_str().context("a reference has a key")?;
+        options = options.env(variable["name"].as_str().context("a variable has a name")?, secrets[key]);
+    }
+    Ok(options)
+}
+
+/// Sends a webhook to a gateway that knows the host of the manifests.
+async fn ask(edge: &Edge, request: String) -> Result<Response> {
+    let mut connection = edge.connect().await?;
+    connection.send(request.replace("host: edge", &format!("host: {HOST}"))).await?;
+    connection.response().await
+}
+
+/// The host that manifests stand for one's own with.
+const HOST: &str = "webhooks.example.com";
+
+/// An event that is not about a customer, nearly as large as the filter takes.
+fn large_catalog_event() -> String {
+    format!(r#"{{"type":"plan.created","x":"{}"}}"#, "x".repeat(500 * 1024))
+}
+
+/// What is true of every deployment: who may send, what is sent, and that nothing else reaches Segment.
+async fn forwards_ignores_and_refuses(edge: &Edge, besides: &[&str]) -> Result<()> {
+    for event in [CATALOG_EVENT, &large_catalog_event()] {
+        assert_eq!(ask(edge, post(event)).await?.status, 204);
+        assert_eq!(ask(edge, post_chunked(event, 10_000)).await?.status, 204);
+    }
+    let refused = ask(edge, post(EVENT).replace(SECRET, "wrong")).await?;
+    assert!(refused.status == 401 && refused.body.contains("unauthorized"), "{refused:?}");
+    assert_eq!(edge.segment.connections(), 0);
+
+    for secret in [SECRET, PREVIOUS_SECRET] {
+        edge.segment.clear();
+        let reply = ask(edge, post(EVENT).replace(SECRET, secret)).await?;
+        assert_eq!((reply.status, reply.body.as_str()), (200, r#"{"success":true}"#));
+        let call = &edge.segment.wait_for(1, PATIENCE).await?[0];
+        assert_eq!((call.method.as_str(), call.path.as_str()), ("POST", "/v1/track"));
+        assert_eq!((call.sni.as_deref(), call.host.as_deref()), (Some("api.segment.io"), Some("api.segment.io")));
+        assert_eq!(call.write_key.as_deref(), Some(WRITE_KEY));
+        assert_eq!(call.json()["properties"], serde_json::from_str::<Value>(EVENT)?);
+        let mut expected =
+            BTreeSet::from(["authorization", "content-length", "content-type", "user-agent", "x-request-id"]);
+        expected.extend(besides);
+        let names: BTreeSet<_> = call.headers.keys().map(|name| name.as_str()).filter(|name| *name != "host").collect();
+        assert_eq!(names, expected);
+    }
+    Ok(())
+}
+
+/// Envoy sends again what Segment could not take, and not what it would not.
+async fn retries(edge: &Edge) -> Result<()> {
+    for (status, calls) in [(503, 2), (429, 2), (400, 1)] {
+        edge.segment.clear();
+        edge.segment.script([Behaviour::Answer { status, headers: vec![], body: String::new(), accept: false }]);
+        let reply = ask(edge, post(EVENT)).await?;
+        assert_eq!(reply.status, if calls == 1 { status } else { 200 });
+        assert_eq!(edge.segment.calls().len(), calls, "{status}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_envoy_that_istio_configures_forwards_ignores_and_refuses() -> Result<()> {
+    let manifests = Manifests::read("istio.yaml")?;
+    let segment = Segment::start().await?;
+    let config = istio::config(&manifests, &segment)?;
+    let container = &manifests.the("Deployment")?["spec"]["template"]["spec"]["containers"][0];
+    let edge = Edge { envoy: Envoy::start(config, environment(container)?).await?, segment };
+    forwards_ignores_and_refuses(&edge, &[]).await?;
+    retries(&edge).await?;
+    for (request, status, code) in [
+        (request("GET", "", ""), 405, "method_not_allowed"),
+        (post(EVENT).replace(PATH, "/elsewhere"), 404, "not_found"),
+    ] {
+        let reply = ask(&edge, request).await?;
+        let body: Value = serde_json::from_str(&reply.body)?;
+        assert_eq!((reply.status, &body["code"]), (status, &json!(code)));
+        assert!(reply.head.contains("content-type: application/json"), "{reply:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_envoy_that_envoy_gateway_configures_forwards_ignores_and_refuses() -> Result<()> {
+    let manifests = Manifests::read("envoy-gateway.yaml")?;
+    let segment = Segment::start().await?;
+    let config = envoy_gateway::config(&manifests, &segment)?;
+    let proxy = &manifests.the("EnvoyProxy")?["spec"]["provider"]["kubernetes"]["envoyDeployment"]["container"];
+    let edge = Edge { envoy: Envoy::start(config, environment(proxy)?).await?, segment };
+    forwards_ignores_and_refuses(&edge, &["x-forwarded-host"]).await?;
+    retries(&edge).await?;
+    // The filter runs for no other route.
+    assert_eq!(ask(&edge, request("GET", "", "")).await?.status, 404);
     Ok(())
 }

@@ -55,6 +55,18 @@ pub fn each(list: &Value) -> impl Iterator<Item = &Value> {
     list.as_array().into_iter().flatten()
 }
 
+/// Whatever goes by this name, at any depth.
+pub fn every<'a>(value: &'a Value, name: &str) -> Vec<&'a Value> {
+    match value {
+        Value::Object(object) => {
+            let own = object.get(name);
+            own.into_iter().chain(object.values().flat_map(|inner| every(inner, name))).collect()
+        }
+        Value::Array(list) => list.iter().flat_map(|inner| every(inner, name)).collect(),
+        _ => Vec::new(),
+    }
+}
+
 /// The texts of a list.
 pub fn texts(list: &Value) -> Vec<&str> {
     each(list).filter_map(Value::as_str).collect()

@@ -1,0 +1,123 @@
+//! What Envoy Gateway tells Envoy for the manifests in deploy/envoy-gateway.yaml, as far as it concerns this filter.
+
+use anyhow::{Context, Result, bail};
+use sandbox::envoy::{Config, HTTP_CONNECTION_MANAGER, LISTENER, SEGMENT_CLUSTER};
+use sandbox::segment::Segment;
+use serde_json::{Value, json};
+
+use crate::manifests::{Manifests, bytes, each, texts};
+use crate::xds;
+
+const WASM: &str = "envoy.filters.http.wasm/envoyextensionpolicy/stigg-segment/stigg-segment/wasm/0";
+const BUFFER: &str = "envoy.filters.http.buffer";
+
+/// Envoy's configuration.
+pub fn config(manifests: &Manifests, segment: &Segment) -> Result<Config> {
+    let spec = |kind| manifests.the(kind).map(|manifest| &manifest["spec"]);
+    let shipped = Config::shipped()?;
+    let module = shipped.module_file()?;
+
+    let traffic = spec("BackendTrafficPolicy")?;
+    let buffer = json!({ "max_request_bytes": bytes(&traffic["requestBuffer"]["limit"])? });
+    let mut whole = buffer.clone();
+    whole["@type"] = json!("type.googleapis.com/envoy.extensions.filters.http.buffer.v3.Buffer");
+    let wasm = json!({ "@type": xds::WASM, "config": plugin(&spec("EnvoyExtensionPolicy")?["wasm"][0], &module) });
+    // Those that the route asks for, off by default and in the order of Envoy Gateway's own.
+    let mut filters = vec![xds::filter(BUFFER, whole), xds::filter(WASM, wasm)];
+    filters.iter_mut().for_each(|filter| filter["disabled"] = json!(true));
+    order(&mut filters, &spec("EnvoyProxy")?["filterOrder"])?;
+    let router = json!({ "@type": xds::ROUTER, "suppress_envoy_headers": true });
+    filters.push(xds::filter("envoy.filters.http.router", router));
+
+    let routing = spec("HTTPRoute")?;
+    let mut route = route(&routing["rules"][0], traffic)?;
+    route["typed_per_filter_config"] = json!({
+        WASM: { "@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "config": {} },
+        BUFFER: {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.buffer.v3.BufferPerRoute",
+            "buffer": buffer,
+        },
+    });
+    let connection_manager = json!({
+        "@type": xds::HTTP_CONNECTION_MANAGER,
+        "stat_prefix": "webhooks",
+        "use_remote_address": true,
+        "server_header_transformation": "PASS_THROUGH",
+        "http_filters": filters,
+        "route_config": {
+            "virtual_hosts": [{ "name": "webhooks", "domains": routing["hostnames"], "routes": [route] }],
+        },
+    });
+    let limit = bytes(&spec("ClientTrafficPolicy")?["connection"]["bufferLimit"])?;
+    let endpoint = &spec("Backend")?["endpoints"][0]["fqdn"];
+    let name = &spec("BackendTLSPolicy")?["validation"]["hostname"];
+    shipped
+        .set(HTTP_CONNECTION_MANAGER, connection_manager)?
+        .set(&format!("/static_resources/listeners/{LISTENER}/per_connection_buffer_limit_bytes"), json!(limit))?
+        .set(SEGMENT_CLUSTER, xds::cluster(&endpoint["hostname"], &endpoint["port"], name, &json!([name])))?
+        .on_loopback()?
+        .upstream(segment)
+}
+
+fn plugin(wasm: &Value, module: &std::path::Path) -> Value {
+    json!({
+        "name": wasm["name"],
+        "root_id": wasm["rootID"],
+        "configuration": xds::text(&wasm["config"]),
+        "vm_config": {
+            "runtime": "envoy.wasm.runtime.v8",
+            "code": { "local": { "filename": module } },
+            "environment_variables": { "host_env_keys": wasm["env"]["hostKeys"] },
+        },
+    })
+}
+
+/// Moves filters as filterOrder says.
+fn order(filters: &mut Vec<Value>, positions: &Value) -> Result<()> {
+    let find = |filters: &[Value], kind: &Value| {
+        let kind = kind.as_str().context("a filter has a name")?.to_owned();
+        let is_it = |filter: &Value| filter["name"].as_str().is_some_and(|name| name.starts_with(&kind));
+        filters.iter().position(is_it).with_context(|| format!("there is no {kind}"))
+    };
+    for position in each(positions) {
+        let moved = filters.remove(find(filters, &position["name"])?);
+        let at = match (&position["before"], &position["after"]) {
+            (before @ Value::String(_), Value::Null) => find(filters, before)?,
+            (Value::Null, after) => find(filters, after)? + 1,
+            _ => bail!("before or after? {position}"),
+        };
+        filters.insert(at, moved);
+    }
+    Ok(())
+}
+
+fn route(rule: &Value, traffic: &Value) -> Result<Value> {
+    let filter = |kind: &str, field: &str| {
+        let found = each(&rule["filters"]).find(|filter| filter["type"] == kind);
+        found.map(|filter| &filter[field]).with_context(|| format!("there is no filter {kind}"))
+    };
+    let rewrite = filter("URLRewrite", "urlRewrite")?;
+    let retry = &traffic["retry"];
+    let matching = &rule["matches"][0];
+    Ok(json!({
+        "match": { "path": matching["path"]["value"], "headers": [xds::is(":method", &matching["method"])] },
+        "request_headers_to_remove": texts(&filter("RequestHeaderModifier", "requestHeaderModifier")?["remove"]),
+        "route": {
+            "cluster": "segment",
+            "regex_rewrite": { "pattern": { "regex": "^/.*$" }, "substitution": rewrite["path"]["replaceFullPath"] },
+            "host_rewrite_literal": rewrite["hostname"],
+            "append_x_forwarded_host": true,
+            "timeout": rule["timeouts"]["request"],
+            "retry_policy": {
+                "retry_on": texts(&retry["retryOn"]["triggers"]).join(","),
+                "retriable_status_codes": retry["retryOn"]["httpStatusCodes"],
+                "num_retries": retry["numRetries"],
+                "per_try_timeout": retry["perRetry"]["timeout"],
+                "retry_back_off": {
+                    "base_interval": xds::seconds(&retry["perRetry"]["backOff"]["baseInterval"]),
+                    "max_interval": retry["perRetry"]["backOff"]["maxInterval"],
+                },
+            },
+        },
+    }))
+}
