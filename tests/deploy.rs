@@ -7,6 +7,8 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "deploy/container.rs"]
+mod container;
 mod edge;
 #[path = "deploy/envoy_gateway.rs"]
 mod envoy_gateway;
@@ -20,12 +22,15 @@ mod schemas;
 mod xds;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
 
 use anyhow::{Context, Result};
+use container::Container;
 use edge::*;
 use manifests::*;
-use sandbox::envoy::{Envoy, Options, SKIPPED};
+use sandbox::envoy::{ENVOY_VERSION, Envoy, Options, SKIPPED};
 use sandbox::segment::{Behaviour, Segment};
+use sandbox::stigg::Webhook;
 use schemas::{Published, definitions, misspelt};
 use serde_json::{Value, json};
 
@@ -124,7 +129,7 @@ fn the_parts_for_envoy_gateway_find_each_other() -> Result<()> {
 }
 
 #[test]
-fn the_image_in_the_manifests_is_of_this_version() -> Result<()> {
+fn the_images_are_of_the_version_that_is_tested() -> Result<()> {
     let tag = concat!("/stigg-segment-filter:", env!("CARGO_PKG_VERSION"));
     let istio = Manifests::read("istio.yaml")?;
     let gateway = Manifests::read("envoy-gateway.yaml")?;
@@ -133,6 +138,10 @@ fn the_image_in_the_manifests_is_of_this_version() -> Result<()> {
         &gateway.the("EnvoyExtensionPolicy")?["spec"]["wasm"][0]["code"]["image"]["url"],
     ] {
         assert!(url.as_str().is_some_and(|url| url.ends_with(tag)), "{url}");
+    }
+    for file in ["compose.yaml", "kubernetes/deployment.yaml"] {
+        let manifest = Manifests::read(file)?.the_only()?;
+        assert_eq!(every(&manifest, "image"), [&json!(format!("envoyproxy/envoy:v{ENVOY_VERSION}"))], "{file}");
     }
     Ok(())
 }
@@ -174,7 +183,8 @@ fn large_catalog_event() -> String {
 
 /// What is true of every deployment: who may send, what is sent, and that nothing else reaches Segment.
 async fn forwards_ignores_and_refuses(edge: &Edge, besides: &[&str]) -> Result<()> {
-    for event in [CATALOG_EVENT, &large_catalog_event()] {
+    let large = large_catalog_event();
+    for event in [CATALOG_EVENT, &large].into_iter().take(if refuses_large_bodies().await? { 1 } else { 2 }) {
         assert_eq!(ask(edge, post(event)).await?.status, 204);
         assert_eq!(ask(edge, post_chunked(event, 10_000)).await?.status, 204);
     }
@@ -244,5 +254,62 @@ async fn the_envoy_that_envoy_gateway_configures_forwards_ignores_and_refuses() 
     retries(&edge).await?;
     // The filter runs for no other route.
     assert_eq!(ask(&edge, request("GET", "", "")).await?.status, 404);
+    Ok(())
+}
+
+/// A container starts as it is, and its Envoy does what envoy.yaml says.
+async fn runs(container: Container) -> Result<Edge> {
+    let output = container.validate()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && !said.contains("[error]"), "{said}");
+    let segment = Segment::start().await?;
+    let edge = Edge { envoy: container.start(&segment).await?, segment };
+    forwards_ignores_and_refuses(&edge, &[]).await?;
+    Ok(edge)
+}
+
+#[tokio::test]
+async fn the_container_on_kubernetes_runs_what_is_shipped() -> Result<()> {
+    let Some(manifests) = Manifests::kubernetes()? else { return Ok(()) };
+    let pod = &manifests.the("Deployment")?["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    let edge = runs(Container::of_deployment(&manifests, environment(container)?)?).await?;
+
+    let ports = &container["ports"][0];
+    assert_eq!(ports["containerPort"], container::port()?);
+    assert_eq!(manifests.the("Service")?["spec"]["ports"][0]["targetPort"], ports["name"]);
+    for probe in ["startupProbe", "readinessProbe"] {
+        let get = &container[probe]["httpGet"];
+        let path = get["path"].as_str().context("a path")?;
+        let answer = Webhook::new("").method("GET".parse()?).send(&edge.envoy.url(path)).await?;
+        assert_eq!((answer.status, &get["port"]), (200, &ports["name"]), "{probe}");
+    }
+    for (kind, path) in [
+        ("PodDisruptionBudget", "/spec/selector/matchLabels"),
+        ("Service", "/spec/selector"),
+        ("Deployment", "/spec/selector/matchLabels"),
+    ] {
+        let labels = manifests.the("Deployment")?.pointer("/spec/template/metadata/labels");
+        assert_eq!(manifests.the(kind)?.pointer(path), labels, "{kind}");
+    }
+    let scaled = &manifests.the("HorizontalPodAutoscaler")?["spec"]["scaleTargetRef"];
+    assert_eq!(scaled["name"], manifests.the("Deployment")?["metadata"]["name"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_container_of_docker_compose_runs_what_is_shipped() -> Result<()> {
+    let service = &Manifests::read("compose.yaml")?.the_only()?["services"]["envoy"];
+    let edge = runs(Container::of_compose(service, container::from_environment(service, &SECRETS)?)?).await?;
+    assert_eq!(service["ports"], json!([format!("${{PORT:-10000}}:{}", container::port()?)]));
+
+    let [shell, flag, script] = &texts(&service["healthcheck"]["test"])[1..] else { panic!("{service}") };
+    let webhooks = edge.envoy.url("");
+    let (_, port) = webhooks.rsplit_once(':').unwrap();
+    let script = script.replace(&format!("/{}", container::port()?), &format!("/{port}"));
+    let healthy = || Ok::<_, anyhow::Error>(Command::new(shell).args([flag, script.as_str()]).status()?.success());
+    assert!(healthy()?);
+    edge.envoy.admin_post("/healthcheck/fail").await?;
+    assert!(!healthy()?);
     Ok(())
 }

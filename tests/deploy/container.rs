@@ -1,0 +1,111 @@
+//! A container with Envoy in it: what it runs, and the files it finds.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use anyhow::{Context, Result, ensure};
+use base64ct::{Base64, Encoding};
+use sandbox::envoy::{Config, Envoy, Options, locate, workspace_root};
+use sandbox::segment::Segment;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::manifests::{Manifests, each, every, texts};
+
+/// A container as far as it differs from its image.
+pub struct Container {
+    command: Vec<String>,
+    options: Options,
+    /// Stands for its working folder.
+    folder: TempDir,
+}
+
+impl Container {
+    /// That of the Deployment in deploy/kubernetes.
+    pub fn of_deployment(manifests: &Manifests, options: Options) -> Result<Self> {
+        let pod = &manifests.the("Deployment")?["spec"]["template"]["spec"];
+        let container = &pod["containers"][0];
+        let generated = manifests.the("ConfigMap")?;
+        let mounted = &pod["volumes"][0];
+        assert_eq!(mounted["configMap"]["name"], generated["metadata"]["name"]);
+        let mount = &container["volumeMounts"][0];
+        assert_eq!((&mount["name"], &mount["mountPath"]), (&mounted["name"], &container["workingDir"]));
+
+        let folder = tempfile::tempdir()?;
+        for item in each(&mounted["configMap"]["items"]) {
+            let (key, path) = (text(&item["key"])?, text(&item["path"])?);
+            let content = match (&generated["data"][key], &generated["binaryData"][key]) {
+                (Value::String(content), _) => content.clone().into_bytes(),
+                (_, Value::String(base64)) => Base64::decode_vec(&base64.replace(char::is_whitespace, ""))?,
+                _ => anyhow::bail!("the ConfigMap has no {key}"),
+            };
+            put(&folder.path().join(path), &content)?;
+        }
+        Ok(Self { command: owned(texts(&container["command"])), options, folder })
+    }
+
+    /// That of deploy/compose.yaml.
+    pub fn of_compose(service: &Value, options: Options) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        for volume in texts(&service["volumes"]) {
+            let parts: Vec<_> = volume.split(':').collect();
+            let [from, to, "ro"] = parts[..] else { anyhow::bail!("not mounted to be read: {volume}") };
+            let to = Path::new(to).strip_prefix(text(&service["working_dir"])?)?;
+            put(&folder.path().join(to), &std::fs::read(workspace_root().join("deploy").join(from))?)?;
+        }
+        Ok(Self { command: owned(texts(&service["entrypoint"])), options, folder })
+    }
+
+    /// Runs its command as it is, but for having Envoy look at its configuration only.
+    pub fn validate(&self) -> Result<Output> {
+        let [program, arguments @ ..] = &self.command[..] else { anyhow::bail!("it runs nothing") };
+        let bin = tempfile::tempdir()?;
+        std::os::unix::fs::symlink(locate()?, bin.path().join("envoy"))?;
+        let path = std::env::var_os("PATH").context("no PATH")?;
+        let path = std::env::join_paths([bin.path().to_owned()].into_iter().chain(std::env::split_paths(&path)))?;
+        let mut command = Command::new(program);
+        command.args(arguments).args(["--mode", "validate"]).current_dir(self.folder.path());
+        command.env_clear().env("PATH", path).envs(self.options.env.iter().map(|(name, value)| (name, value)));
+        Ok(command.output()?)
+    }
+
+    /// Its Envoy, on loopback and with the stand-in for Segment.
+    pub async fn start(self, segment: &Segment) -> Result<Envoy> {
+        let yaml = std::fs::read_to_string(self.folder.path().join("envoy.yaml"))?;
+        let mut config = Config::from_yaml(&yaml)?;
+        let module = every(config.get(sandbox::envoy::PLUGIN)?, "filename").first().and_then(|file| file.as_str());
+        let module = self.folder.path().join(module.context("no module")?);
+        config = config.module(&module)?.on_loopback()?.upstream(segment)?;
+        Envoy::start(config, self.options).await
+    }
+}
+
+/// The port that envoy.yaml takes webhooks on.
+pub fn port() -> Result<Value> {
+    let config = Config::shipped()?;
+    Ok(config.get("/static_resources/listeners/webhooks/address/socket_address/port_value")?.clone())
+}
+
+/// The variables that a compose file sets from those of its own environment.
+pub fn from_environment(service: &Value, environment: &[(&str, &str)]) -> Result<Options> {
+    let mut options = Options::default();
+    for (name, value) in service["environment"].as_object().context("no environment")? {
+        let (_, value_of) = environment.iter().find(|(known, _)| known == name).context(name.clone())?;
+        ensure!(text(value)?.starts_with(&format!("${{{name}:")), "{name} is {value}");
+        options = options.env(name, value_of);
+    }
+    Ok(options)
+}
+
+fn put(file: &PathBuf, content: &[u8]) -> Result<()> {
+    std::fs::create_dir_all(file.parent().context("a file is in a folder")?)?;
+    Ok(std::fs::write(file, content)?)
+}
+
+fn text(value: &Value) -> Result<&str> {
+    value.as_str().with_context(|| format!("{value} is no text"))
+}
+
+fn owned(texts: Vec<&str>) -> Vec<String> {
+    texts.into_iter().map(str::to_owned).collect()
+}
