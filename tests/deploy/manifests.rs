@@ -1,5 +1,7 @@
 //! The manifests of deploy/, as whoever applies them reads them.
 
+#![allow(dead_code, reason = "each test binary uses its part of it")]
+
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
