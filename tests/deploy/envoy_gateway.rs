@@ -48,12 +48,11 @@ pub fn config(manifests: &Manifests, segment: &Segment) -> Result<Config> {
             "virtual_hosts": [{ "name": "webhooks", "domains": routing["hostnames"], "routes": [route] }],
         },
     });
-    let limit = bytes(&spec("ClientTrafficPolicy")?["connection"]["bufferLimit"])?;
     let endpoint = &spec("Backend")?["endpoints"][0]["fqdn"];
     let name = &spec("BackendTLSPolicy")?["validation"]["hostname"];
     shipped
         .set(HTTP_CONNECTION_MANAGER, connection_manager)?
-        .set(&format!("/static_resources/listeners/{LISTENER}/per_connection_buffer_limit_bytes"), json!(limit))?
+        .set(&format!("/static_resources/listeners/{LISTENER}/per_connection_buffer_limit_bytes"), json!(32768))?
         .set(SEGMENT_CLUSTER, xds::cluster(&endpoint["hostname"], &endpoint["port"], name, &json!([name])))?
         .on_loopback()?
         .upstream(segment)

@@ -121,12 +121,6 @@ fn cluster(manifests: &Manifests) -> Result<Value> {
 fn apply(patch: &Value, config: &mut Config) -> Result<()> {
     let value = &patch["patch"]["value"];
     match (patch["applyTo"].as_str(), patch["patch"]["operation"].as_str()) {
-        (Some("LISTENER"), Some("MERGE")) => {
-            let listener = config.at(&format!("/static_resources/listeners/{LISTENER}"))?;
-            for (field, value) in value.as_object().context("a listener is an object")? {
-                listener[field] = value.clone();
-            }
-        }
         (Some("HTTP_FILTER"), Some("INSERT_BEFORE")) => {
             let before = &patch["match"]["listener"]["filterChain"]["filter"]["subFilter"]["name"];
             let filters = config.at(&format!("{HTTP_CONNECTION_MANAGER}/http_filters"))?;
