@@ -15,7 +15,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use flate2::read::GzDecoder;
 use registry::{Registry, skopeo};
-use sandbox::envoy::{Config, Options, SKIPPED, validate};
+use sandbox::envoy::{Config, Options, SKIPPED, validate, workspace_root};
 use sandbox::image;
 use serde_json::Value;
 
@@ -80,8 +80,14 @@ async fn what_a_registry_gives_back_is_the_module_and_runs() -> Result<()> {
     let config = Config::shipped()?;
     let digest = image::write(&config.module_file()?, VERSION, &sent)?;
 
-    let there = registry.image(&format!("stigg-segment-filter:{VERSION}"));
-    skopeo(["copy", "--dest-tls-verify=false", &format!("oci:{}:{VERSION}", sent.display()), &there])?;
+    // As the page on deployment says.
+    let page = std::fs::read_to_string(workspace_root().join("docs/deployment.md"))?;
+    let command = page.lines().find_map(|line| line.trim().strip_prefix("skopeo copy ")).context("no skopeo copy")?;
+    let [from, to] = command.split(' ').collect::<Vec<_>>()[..] else { panic!("{command}") };
+    let from = from.replace("target/image", &sent.to_string_lossy());
+    let there = to.replace("registry.example.com", registry.address());
+    skopeo(["copy", "--dest-tls-verify=false", &from, &there])?;
+    assert!(there.ends_with(&format!("/stigg-segment-filter:{VERSION}")), "{there}");
     assert_eq!(skopeo(["inspect", "--tls-verify=false", "--format={{.Digest}}", &there])?.trim(), digest);
     skopeo(["copy", "--src-tls-verify=false", &there, &format!("oci:{}", received.display())])?;
 

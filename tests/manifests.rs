@@ -12,9 +12,12 @@ mod manifests;
 #[path = "deploy/schemas.rs"]
 mod schemas;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
 use anyhow::{Context, Result};
 use manifests::*;
-use sandbox::envoy::{ENVOY_VERSION, SKIPPED};
+use sandbox::envoy::{ENVOY_VERSION, SKIPPED, workspace_root};
 use schemas::{Published, definitions, misspelt};
 use serde_json::{Value, json};
 
@@ -56,6 +59,35 @@ fn no_manifest_has_a_secret_in_it() -> Result<()> {
     Ok(())
 }
 
+/// The commands of the page on deployment that begin like this, each with the lines that continue it.
+fn commands(beginning: &str) -> Result<Vec<String>> {
+    let page = std::fs::read_to_string(workspace_root().join("docs/deployment.md"))?.replace("\\\n", "");
+    Ok(page.lines().map(str::trim).filter(|line| line.starts_with(beginning)).map(str::to_owned).collect())
+}
+
+#[test]
+fn the_page_creates_the_secrets_that_the_manifests_refer_to() -> Result<()> {
+    if Manifests::kubernetes()?.is_none() {
+        return Ok(());
+    }
+    let mut keys = BTreeMap::<String, BTreeSet<String>>::new();
+    for command in commands("kubectl create secret generic")? {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("{command} --dry-run=client --output=json")]);
+        let output = shell.env("SEGMENT_WRITE_KEY", "k").env("STIGG_WEBHOOK_SECRET", "s").output()?;
+        let secret: Value = serde_json::from_slice(&output.stdout).with_context(|| format!("{command}: {output:?}"))?;
+        let name = secret["metadata"]["name"].as_str().context("no name")?;
+        let data = secret["data"].as_object().context("no data")?;
+        keys.entry(name.to_owned()).or_default().extend(data.keys().cloned());
+    }
+    for reference in for_clusters()?.iter().flat_map(|manifest| every(manifest, "secretKeyRef")) {
+        let created = keys.get(reference["name"].as_str().context("no name")?).context("no such Secret")?;
+        let there = reference["key"].as_str().is_some_and(|key| created.contains(key));
+        assert!(there || reference["optional"] == true, "{reference}, of {created:?}");
+    }
+    Ok(())
+}
+
 #[test]
 fn the_parts_for_istio_find_each_other() -> Result<()> {
     let manifests = Manifests::read("istio.yaml")?;
@@ -80,7 +112,6 @@ fn the_parts_for_istio_find_each_other() -> Result<()> {
         ("VirtualService", "/spec/http/0/route/0/destination/host", "ServiceEntry", "/spec/hosts/0"),
         ("VirtualService", "/spec/http/0/route/0/destination/port/number", "ServiceEntry", "/spec/ports/0/number"),
         ("DestinationRule", "/spec/host", "ServiceEntry", "/spec/hosts/0"),
-        ("Role", "/rules/0/resourceNames/0", "Gateway", "/spec/servers/0/tls/credentialName"),
         ("RoleBinding", "/roleRef/name", "Role", "/metadata/name"),
         ("RoleBinding", "/subjects/0/name", "ServiceAccount", "/metadata/name"),
         ("Deployment", "/spec/template/spec/serviceAccountName", "ServiceAccount", "/metadata/name"),

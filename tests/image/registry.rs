@@ -49,9 +49,9 @@ impl Registry {
         Ok(registry)
     }
 
-    /// How skopeo calls an image in it.
-    pub fn image(&self, name: &str) -> String {
-        format!("docker://{}/{name}", self.address)
+    /// Its host and port.
+    pub fn address(&self) -> &str {
+        &self.address
     }
 }
 
