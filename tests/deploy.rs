@@ -184,6 +184,12 @@ async fn the_container_on_kubernetes_runs_what_is_shipped() -> Result<()> {
         let labels = manifests.the("Deployment")?.pointer("/spec/template/metadata/labels");
         assert_eq!(manifests.the(kind)?.pointer(path), labels, "{kind}");
     }
+    let Value::Array(stop) = &container["lifecycle"]["preStop"]["exec"]["command"] else { panic!("{container}") };
+    let [Value::String(_), Value::String(seconds)] = &stop[..] else { panic!("{stop:?}") };
+    let grace = pod["terminationGracePeriodSeconds"].as_u64().context("no grace period")?;
+    assert!(grace > seconds.parse::<u64>()? + container::drain_seconds()?, "killed while it drains");
+    let heap = container::largest_heap()?;
+    assert!(bytes(&container["resources"]["limits"]["memory"])? > heap, "killed before Envoy sheds load");
     let scaled = &manifests.the("HorizontalPodAutoscaler")?["spec"]["scaleTargetRef"];
     assert_eq!(scaled["name"], manifests.the("Deployment")?["metadata"]["name"]);
     Ok(())
@@ -194,6 +200,9 @@ async fn the_container_of_docker_compose_runs_what_is_shipped() -> Result<()> {
     let service = &Manifests::read("compose.yaml")?.the_only()?["services"]["envoy"];
     let edge = runs(Container::of_compose(service, container::from_environment(service, &SECRETS)?)?).await?;
     assert_eq!(service["ports"], json!([format!("${{PORT:-10000}}:{}", container::port()?)]));
+
+    let grace = service["stop_grace_period"].as_str().and_then(|period| period.strip_suffix('s'));
+    assert!(grace.context("no grace period")?.parse::<u64>()? > container::drain_seconds()?, "killed while it drains");
 
     let [shell, flag, script] = &texts(&service["healthcheck"]["test"])[1..] else { panic!("{service}") };
     let webhooks = edge.envoy.url("");

@@ -86,6 +86,20 @@ pub fn port() -> Result<Value> {
     Ok(config.get("/static_resources/listeners/webhooks/address/socket_address/port_value")?.clone())
 }
 
+/// The largest heap that envoy.yaml lets Envoy have, in bytes.
+pub fn largest_heap() -> Result<u64> {
+    let monitor = "/overload_manager/resource_monitors/envoy.resource_monitors.fixed_heap";
+    let config = Config::shipped()?;
+    config.get(&format!("{monitor}/typed_config/max_heap_size_bytes"))?.as_u64().context("no number")
+}
+
+/// How long run-envoy waits at most for the requests under way.
+pub fn drain_seconds() -> Result<u64> {
+    let script = std::fs::read_to_string(workspace_root().join("deploy/run-envoy"))?;
+    let (_, seconds) = script.split_once("${DRAIN_SECONDS:=").context("no DRAIN_SECONDS")?;
+    Ok(seconds.chars().take_while(char::is_ascii_digit).collect::<String>().parse()?)
+}
+
 /// The variables that a compose file sets from those of its own environment.
 pub fn from_environment(service: &Value, environment: &[(&str, &str)]) -> Result<Options> {
     let mut options = Options::default();
