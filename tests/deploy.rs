@@ -167,9 +167,20 @@ async fn the_container_on_kubernetes_runs_what_is_shipped() -> Result<()> {
     let container = &pod["containers"][0];
     let edge = runs(Container::of_deployment(&manifests, environment(container)?)?).await?;
 
-    let ports = &container["ports"][0];
+    let [ports, metrics] = &each(&container["ports"]).collect::<Vec<_>>()[..] else { panic!("{container}") };
     assert_eq!(ports["containerPort"], container::port()?);
     assert_eq!(manifests.the("Service")?["spec"]["ports"][0]["targetPort"], ports["name"]);
+    let annotations = &manifests.the("Deployment")?["spec"]["template"]["metadata"]["annotations"];
+    assert_eq!(annotations["prometheus.io/port"], json!(metrics["containerPort"].to_string()));
+    let path = annotations["prometheus.io/path"].as_str().context("no path")?;
+    let scrape = async |method: &str, path: &str| {
+        let address = edge.envoy.addr("metrics").context("no metrics")?;
+        Webhook::new("").method(method.parse()?).send(&format!("http://{address}{path}")).await
+    };
+    assert!(scrape("GET", path).await?.text().contains("stigg_segment_webhooks{"));
+    for (method, path) in [("POST", "/quitquitquit"), ("GET", "/config_dump"), ("POST", path)] {
+        assert_eq!(scrape(method, path).await?.status, 404, "{method} {path}");
+    }
     for probe in ["startupProbe", "readinessProbe"] {
         let get = &container[probe]["httpGet"];
         let path = get["path"].as_str().context("a path")?;

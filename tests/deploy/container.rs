@@ -5,12 +5,12 @@ use std::process::{Command, Output};
 
 use anyhow::{Context, Result, ensure};
 use base64ct::{Base64, Encoding};
-use sandbox::envoy::{Config, Envoy, Options, locate, workspace_root};
+use sandbox::envoy::{Config, Envoy, Options, PLUGIN, locate, workspace_root};
 use sandbox::segment::Segment;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::manifests::{Manifests, each, every, texts};
+use crate::manifests::{Manifests, each, texts};
 
 /// A container as far as it differs from its image.
 pub struct Container {
@@ -41,7 +41,7 @@ impl Container {
             };
             put(&folder.path().join(path), &content)?;
         }
-        Ok(Self { command: owned(texts(&container["command"])), options, folder })
+        Ok(Self { command: owned([texts(&container["command"]), texts(&container["args"])].concat()), options, folder })
     }
 
     /// That of deploy/compose.yaml.
@@ -73,10 +73,25 @@ impl Container {
     pub async fn start(self, segment: &Segment) -> Result<Envoy> {
         let yaml = std::fs::read_to_string(self.folder.path().join("envoy.yaml"))?;
         let mut config = Config::from_yaml(&yaml)?;
-        let module = every(config.get(sandbox::envoy::PLUGIN)?, "filename").first().and_then(|file| file.as_str());
-        let module = self.folder.path().join(module.context("no module")?);
-        config = config.module(&module)?.on_loopback()?.upstream(segment)?;
-        Envoy::start(config, self.options).await
+        let module = text(config.get(&format!("{PLUGIN}/vm_config/code/local/filename"))?)?;
+        let module = self.folder.path().join(module);
+        config = config.module(&module)?;
+        if let Some(at) = self.command.iter().position(|argument| argument == "--config-yaml") {
+            let added: Value = serde_yaml_ng::from_str(self.command.get(at + 1).context("nothing is added")?)?;
+            config = config.edit(|whole| merge(whole, added));
+        }
+        Envoy::start(config.on_loopback()?.upstream(segment)?, self.options).await
+    }
+}
+
+/// Adds to a configuration as Envoy's `--config-yaml` does.
+fn merge(whole: &mut Value, added: Value) {
+    match (whole, added) {
+        (Value::Object(whole), Value::Object(added)) => {
+            added.into_iter().for_each(|(key, value)| merge(whole.entry(key).or_insert(Value::Null), value));
+        }
+        (Value::Array(whole), Value::Array(added)) => whole.extend(added),
+        (whole, added) => *whole = added,
     }
 }
 
