@@ -75,8 +75,14 @@ async fn forwards_ignores_and_refuses(edge: &Edge, besides: &[&str]) -> Result<(
     for request in [post(CATALOG_EVENT), post_chunked(CATALOG_EVENT, 7)] {
         assert_eq!(ask(edge, request).await?.status, 204);
     }
-    let refused = ask(edge, post(EVENT).replace(SECRET, "wrong")).await?;
-    assert!(refused.status == 401 && refused.body.contains("unauthorized"), "{refused:?}");
+    for (request, status, code) in [
+        (post(EVENT).replace(SECRET, "wrong"), 401, "unauthorized"),
+        (post("{"), 400, "malformed_json"),
+        (request("GET", "", ""), 405, "method_not_allowed"),
+    ] {
+        let refused = ask(edge, request).await?;
+        assert!(refused.status == status && refused.body.contains(code), "{refused:?}");
+    }
     assert_eq!(edge.segment.connections(), 0);
 
     for secret in [SECRET, PREVIOUS_SECRET] {
@@ -119,15 +125,9 @@ async fn the_envoy_that_istio_configures_forwards_ignores_and_refuses() -> Resul
     forwards_ignores_and_refuses(&edge, &[]).await?;
     takes_large_bodies(&edge).await?;
     retries(&edge).await?;
-    for (request, status, code) in [
-        (request("GET", "", ""), 405, "method_not_allowed"),
-        (post(EVENT).replace(PATH, "/elsewhere"), 404, "not_found"),
-    ] {
-        let reply = ask(&edge, request).await?;
-        let body: Value = serde_json::from_str(&reply.body)?;
-        assert_eq!((reply.status, &body["code"]), (status, &json!(code)));
-        assert!(reply.head.contains("content-type: application/json"), "{reply:?}");
-    }
+    let elsewhere = ask(&edge, post(EVENT).replace(PATH, "/elsewhere")).await?;
+    assert!(elsewhere.status == 404 && elsewhere.body.contains("not_found"), "{elsewhere:?}");
+    assert!(elsewhere.head.contains("content-type: application/json"), "{elsewhere:?}");
     Ok(())
 }
 
@@ -141,8 +141,8 @@ async fn the_envoy_that_envoy_gateway_configures_forwards_ignores_and_refuses() 
     forwards_ignores_and_refuses(&edge, &["x-forwarded-host"]).await?;
     takes_large_bodies(&edge).await?;
     retries(&edge).await?;
-    // The filter runs for no other route.
-    assert_eq!(ask(&edge, request("GET", "", "")).await?.status, 404);
+    // The filter runs for no other path.
+    assert_eq!(ask(&edge, post(EVENT).replace(PATH, "/elsewhere")).await?.status, 404);
     Ok(())
 }
 

@@ -97,9 +97,8 @@ fn route(rule: &Value, traffic: &Value) -> Result<Value> {
     };
     let rewrite = filter("URLRewrite", "urlRewrite")?;
     let retry = &traffic["retry"];
-    let matching = &rule["matches"][0];
     Ok(json!({
-        "match": { "path": matching["path"]["value"], "headers": [xds::is(":method", &matching["method"])] },
+        "match": { "path": rule["matches"][0]["path"]["value"] },
         "request_headers_to_remove": texts(&filter("RequestHeaderModifier", "requestHeaderModifier")?["remove"]),
         "route": {
             "cluster": "segment",

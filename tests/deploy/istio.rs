@@ -82,12 +82,7 @@ fn routes(http: &Value) -> Vec<Value> {
         }
         route
     };
-    let matches: Vec<_> = each(&http["match"])
-        .map(|matching| match &matching["method"]["exact"] {
-            Value::Null => json!({ "path": matching["uri"]["exact"] }),
-            method => json!({ "path": matching["uri"]["exact"], "headers": [xds::is(":method", method)] }),
-        })
-        .collect();
+    let matches: Vec<_> = each(&http["match"]).map(|matching| json!({ "path": matching["uri"]["exact"] })).collect();
     if matches.is_empty() { vec![with(json!({ "prefix": "/" }))] } else { matches.into_iter().map(with).collect() }
 }
 

@@ -17,11 +17,6 @@ pub fn text(configuration: &Value) -> Value {
     json!({ "@type": "type.googleapis.com/google.protobuf.StringValue", "value": configuration.to_string() })
 }
 
-/// A condition on a header.
-pub fn is(name: &str, value: &Value) -> Value {
-    json!({ "name": name, "string_match": { "exact": value } })
-}
-
 /// Headers that replace what there is.
 pub fn headers<'a>(headers: impl Iterator<Item = (&'a String, &'a Value)>) -> Vec<Value> {
     headers
