@@ -3,7 +3,7 @@ MODULE := target/wasm32-wasip1/release/stigg_segment.wasm
 TARGET := wasm32-wasip1
 
 .DEFAULT_GOAL := help
-.PHONY: help build image run test test-matrix lint ledger fuzz clean rust nightly
+.PHONY: help build image run send test test-matrix lint ledger fuzz screenshot clean rust nightly chromium
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,10 +15,13 @@ build: rust ## build the filter: target/wasm32-wasip1/release/stigg_segment.wasm
 image: build ## build the OCI image of the filter: target/image, an image layout that skopeo copies to a registry
 	@cargo run --quiet --package sandbox -- image "$$(cargo pkgid | sed 's/.*[#@]//')"
 
-run: build ## run it: a real Envoy, a local stand-in for Segment, and what to send
-	@cargo run --quiet --package sandbox -- run
+run: build ## run it: a real Envoy, a local stand-in for Segment, a debugger; CONFIG is a file with another configuration
+	@cargo run --quiet --package sandbox -- run $(if $(CONFIG),--config '$(CONFIG)')
 
-test: build ## prove it: the mapping, the configuration, and all of it on a real Envoy
+send: rust ## send an event to the running sandbox: EVENT (subscription.created) or a file, COUNT of them, RATE a second
+	@cargo run --quiet --package sandbox -- send '$(or $(EVENT),subscription.created)' $(if $(COUNT),--count $(COUNT)) $(if $(RATE),--rate $(RATE))
+
+test: build chromium ## prove it: the mapping, the configuration, and all of it on a real Envoy
 	@cargo run --quiet --package sandbox -- envoy > /dev/null
 	@cargo test --workspace
 	@# A host of its own with a lock of its own; it compiles with the filter's Rust, though it asks for a newer one.
@@ -53,6 +56,18 @@ fuzz: nightly ## look for events and configurations that break it: FUZZ_SECONDS 
 nightly: rust
 	@rustc +nightly --version > /dev/null 2>&1 || { echo "installing a nightly Rust, which fuzzing needs"; rustup toolchain install nightly --profile minimal; }
 	@command -v cargo-fuzz > /dev/null || { echo "installing cargo-fuzz"; cargo install --quiet --locked cargo-fuzz; }
+
+screenshot: build chromium ## take the picture of the debugger anew: docs/debugger.png
+	@SCREENSHOT=$(CURDIR)/docs/debugger.png cargo test --quiet --package sandbox --test debugger a_test_event > /dev/null
+
+chromium:
+	@test -n "$$CHROMIUM" || command -v chromium > /dev/null || command -v chromium-browser > /dev/null || command -v google-chrome > /dev/null || \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+	    echo "installing Chromium, which the tests of the debugger need"; \
+	    apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends chromium > /dev/null; \
+	  else \
+	    echo "Chromium is missing, which the tests of the debugger need: apt-get install chromium, or set CHROMIUM to its path" >&2; exit 1; \
+	  fi
 
 clean: ## remove all that was built or installed here
 	@cargo clean

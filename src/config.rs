@@ -72,9 +72,9 @@ pub struct Environment {
     /// What becomes of an event.
     pub mapping: Mapping,
     /// Largest body taken, in bytes.
-    max_body_bytes: usize,
+    pub max_body_bytes: usize,
     /// Largest request sent, in bytes.
-    max_event_bytes: usize,
+    pub max_event_bytes: usize,
 }
 
 impl Environment {

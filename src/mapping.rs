@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-use crate::event::{Slot, Unreadable, Wanted};
+use crate::event::{Event, Slot, Unreadable, Wanted};
 use crate::json::{Str, Value};
-use crate::name::EventName;
+use crate::name::{EventName, Style};
 use crate::path::{Path, Pattern};
 use crate::redact::{self, Redaction};
 use crate::reply::{Ignored, Rejection, Reply};
@@ -37,6 +37,7 @@ pub struct Place {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct CompiledPlace {
+    path: Path,
     slot: Slot,
     events: Option<Vec<Pattern>>,
     /// What stands beside the id, if it is sent as traits.
@@ -88,6 +89,31 @@ impl Call {
     }
 }
 
+/// Where the parts of a call come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origins<'a> {
+    /// The place that had the customer's id.
+    pub user_id: &'a Path,
+    /// The id is a number there.
+    pub user_id_is_number: bool,
+    /// The configuration has a name for this very type.
+    pub renamed: bool,
+    /// How the type is written where it has not.
+    pub style: Style,
+    /// `messageId` is Stigg's own, and not made from the event.
+    pub message_id_is_stiggs: bool,
+    /// The event's `timestamp` is a date-time and is sent.
+    pub has_timestamp: bool,
+}
+
+/// What a call is made from.
+struct Found<'a> {
+    event: Event<'a>,
+    kind: Str<'a>,
+    place: &'a CompiledPlace,
+    common: Common<'a>,
+}
+
 /// What of a customer's record goes into the traits, beside the id.
 const TRAITS: [&str; 3] = ["name", "email", "metadata"];
 
@@ -109,6 +135,7 @@ impl Mapping {
                         (*name, path, slot)
                     })
                     .collect(),
+                path: place.path,
                 events: place.events,
             }
         });
@@ -129,6 +156,47 @@ impl Mapping {
     /// What becomes of the event in `body`: the call, or what to answer instead of sending one. `see_type` is told the
     /// event's type, as it is written, as soon as it is known.
     pub fn map(&self, body: &[u8], see_type: impl FnOnce(&[u8])) -> Result<Call, Reply> {
+        let Found { event, kind, place, common } = self.find(body, see_type)?;
+        let is_batch = !self.also.is_empty();
+        let mut head = Vec::with_capacity(512);
+        if is_batch {
+            head.extend_from_slice(BATCH_HEAD);
+        }
+        common.write_track(is_batch, |out| self.event_name.write(kind, out), &mut head);
+        let properties = self.properties.as_ref().map(|redaction| redaction.apply(body)).transpose();
+        let properties = properties.map_err(|_| Rejection::Internal)?;
+        let mut tail = Cow::Borrowed(TRACK_TAIL);
+        if is_batch {
+            let tail = tail.to_mut();
+            let traits = self.traits(place, |slot| event.get(slot)).ok_or(Rejection::Internal)?;
+            for call in &self.also {
+                tail.push(b',');
+                common.write_beside(*call, &traits, tail);
+            }
+            tail.extend_from_slice(BATCH_TAIL);
+        }
+        Ok(Call { head, properties, tail })
+    }
+
+    /// Where the parts of the call for this event come from, for people: nothing of this is needed to make it.
+    pub fn origins<'a>(&'a self, body: &'a [u8]) -> Result<Origins<'a>, Reply> {
+        let Found { kind, place, common, .. } = self.find(body, |_| ())?;
+        Ok(Origins {
+            user_id: &place.path,
+            user_id_is_number: matches!(common.user_id, UserId::Number(_)),
+            renamed: self.event_name.renamed(kind).is_some(),
+            style: self.event_name.style,
+            message_id_is_stiggs: common.message_id.usable("").is_some(),
+            has_timestamp: common.timestamp.is_some(),
+        })
+    }
+
+    /// Where customers' ids are looked for, in this order.
+    pub fn user_id_paths(&self) -> impl Iterator<Item = &Path> {
+        self.user_id.iter().map(|place| &place.path)
+    }
+
+    fn find<'a>(&'a self, body: &'a [u8], see_type: impl FnOnce(&[u8])) -> Result<Found<'a>, Reply> {
         let event = self.wanted.read(body).map_err(|unreadable| match unreadable {
             Unreadable::Malformed(error) => Rejection::Malformed { error, position: error.line_and_column(body) },
             Unreadable::NotAnObject => Rejection::NotAnObject,
@@ -159,26 +227,7 @@ impl Mapping {
             timestamp: string(self.timestamp).filter(|timestamp| rfc3339::is_date_time(&timestamp.decoded())),
             constants: &self.constants,
         };
-
-        let is_batch = !self.also.is_empty();
-        let mut head = Vec::with_capacity(512);
-        if is_batch {
-            head.extend_from_slice(BATCH_HEAD);
-        }
-        common.write_track(is_batch, |out| self.event_name.write(kind, out), &mut head);
-        let properties = self.properties.as_ref().map(|redaction| redaction.apply(body)).transpose();
-        let properties = properties.map_err(|_| Rejection::Internal)?;
-        let mut tail = Cow::Borrowed(TRACK_TAIL);
-        if is_batch {
-            let tail = tail.to_mut();
-            let traits = self.traits(place, |slot| event.get(slot)).ok_or(Rejection::Internal)?;
-            for call in &self.also {
-                tail.push(b',');
-                common.write_beside(*call, &traits, tail);
-            }
-            tail.extend_from_slice(BATCH_TAIL);
-        }
-        Ok(Call { head, properties, tail })
+        Ok(Found { event, kind, place, common })
     }
 
     /// The object of traits that the event has for the customer whose id is at `place`, less what must not leave.

@@ -29,7 +29,7 @@ pub enum Style {
 impl EventName {
     /// Writes the name of an event of this type, without quotes.
     pub fn write(&self, kind: Str<'_>, out: &mut Vec<u8>) {
-        if let Some((_, name)) = self.renamed.iter().find(|(renamed, _)| kind.is(renamed)) {
+        if let Some(name) = self.renamed(kind) {
             out.extend_from_slice(name);
             return;
         }
@@ -46,6 +46,11 @@ impl EventName {
             }
             Style::TitleCase => title_case(kind, out),
         }
+    }
+
+    /// The name of its own that this type has, if any.
+    pub fn renamed(&self, kind: Str<'_>) -> Option<&[u8]> {
+        self.renamed.iter().find(|(renamed, _)| kind.is(renamed)).map(|(_, name)| name.as_slice())
     }
 }
 

@@ -114,6 +114,17 @@ impl Reply {
         }
     }
 
+    /// The reason for people; a 204 has no body to say it in.
+    pub fn message(self) -> Cow<'static, str> {
+        match self {
+            Reply::Ignored(Ignored::NoCustomer) => "The event is not about a customer.".into(),
+            Reply::Ignored(Ignored::EventNotAllowed) => {
+                "The configuration does not let events of this type through.".into()
+            }
+            Reply::Rejected(rejection) => rejection.message(),
+        }
+    }
+
     /// The body; a 204 has none.
     pub fn body(self) -> Option<Vec<u8>> {
         match self {

@@ -107,13 +107,18 @@ impl<'a> UserId<'a> {
     }
 }
 
-impl MessageId<'_> {
+impl<'a> MessageId<'a> {
+    /// Stigg's own, if it can be used in front of `suffix`.
+    pub fn usable(self, suffix: &str) -> Option<Str<'a>> {
+        let room = MESSAGE_ID_MAX.saturating_sub(MESSAGE_ID_PREFIX.len()).saturating_sub(suffix.len());
+        self.stigg.filter(|id| !id.is_empty() && id.chars() <= room)
+    }
+
     fn write(self, suffix: &str, out: &mut Vec<u8>) {
         out.extend_from_slice(MESSAGE_ID_PREFIX.as_bytes());
-        let room = MESSAGE_ID_MAX.saturating_sub(MESSAGE_ID_PREFIX.len()).saturating_sub(suffix.len());
-        match self.stigg {
-            Some(id) if !id.is_empty() && id.chars() <= room => out.extend_from_slice(id.raw()),
-            _ => {
+        match self.usable(suffix) {
+            Some(id) => out.extend_from_slice(id.raw()),
+            None => {
                 out.extend_from_slice(b"sha256-");
                 out.extend(Sha256::digest(self.body).iter().flat_map(|byte| [hex(byte >> 4), hex(byte & 0x0F)]));
             }

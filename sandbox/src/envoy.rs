@@ -3,6 +3,7 @@
 mod config;
 mod locate;
 mod process;
+mod tap;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,12 +17,14 @@ use http_body_util::Full;
 use hyper::header::HOST;
 use hyper::{Method, Request};
 use nix::sys::signal::Signal;
+use serde::Deserialize;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 
 pub use self::config::{Config, HTTP_CONNECTION_MANAGER, PLUGIN, ROUTE, SEGMENT_CLUSTER};
 pub use self::locate::{ENVOY_VERSION, SKIPPED, VERSIONS, is_older_than, locate};
+pub use self::tap::{Exchange, Tap};
 
 use self::process::Process;
 pub(crate) use self::process::die_with_parent;
@@ -78,6 +81,29 @@ pub struct Envoy {
     listeners: BTreeMap<String, SocketAddr>,
     webhooks: SocketAddr,
     _dir: TempDir,
+}
+
+/// A request as the access log of `envoy.yaml` has it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Access {
+    /// When it began, in RFC 3339.
+    pub time: String,
+    /// The id that Envoy gave it, as it reaches Segment in `x-request-id`; none where Envoy refused it before.
+    pub request_id: Option<String>,
+    /// The event's `type`; none where the body was not read that far.
+    pub event_type: Option<String>,
+    /// The status it was answered with; 0 where the client left before.
+    pub status: u16,
+    /// Who answered and why: `via_upstream`, `stigg_segment_` and a code of the filter's, or Envoy's own.
+    pub outcome: Option<String>,
+    /// How often it was sent on.
+    pub attempts: u32,
+    /// From its first byte to the answer's last, in milliseconds.
+    pub duration_ms: u64,
+    /// From its first byte to the first of Segment's answer, in milliseconds; none where it was not sent on.
+    pub segment_ms: Option<u64>,
+    /// The size of its body.
+    pub bytes_in: u64,
 }
 
 /// Envoy's opinion on a configuration.
@@ -188,6 +214,21 @@ impl Envoy {
         timeout(patience, self.process.log().line(is_it))
             .await
             .with_context(|| format!("no such line within {patience:?} in:\n{}", self.log()))
+    }
+
+    /// Waits for the next line of its access log behind a position, which moves behind the line.
+    pub async fn next_access(&self, position: &mut usize) -> Access {
+        loop {
+            let line = self.process.log().line_behind(position, |line| line.starts_with('{')).await;
+            if let Ok(access) = serde_json::from_str(&line) {
+                return access;
+            }
+        }
+    }
+
+    /// Watches what goes through the tap that [`Config::tapped`] puts in, from now on. There can be one at a time.
+    pub async fn tap(&self) -> Result<Tap> {
+        Tap::open(self.admin).await
     }
 
     /// Its process id.

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use hyper::body::Body;
+use hyper::body::{Body, Incoming};
 use hyper::client::conn::{http1, http2};
 use hyper::{Request, Response, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -18,28 +18,37 @@ pub(crate) async fn send<B>(addr: SocketAddr, request: Request<B>) -> Result<Res
 where
     B: Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static,
 {
-    let stream = TcpStream::connect(addr).await.with_context(|| format!("cannot connect to {addr}"))?;
-    stream.set_nodelay(true)?;
-    let io = TokioIo::new(stream);
-    // The guard ends the connection with this call, also where the caller drops it half-way.
-    let (_connection, response) = match request.version() {
-        Version::HTTP_11 => {
-            let (mut sender, connection) = http1::handshake(io).await?;
-            (EndOnDrop(tokio::spawn(connection).abort_handle()), sender.send_request(request).await?)
-        }
-        Version::HTTP_2 => {
-            let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;
-            (EndOnDrop(tokio::spawn(connection).abort_handle()), sender.send_request(request).await?)
-        }
-        version => bail!("{version:?} is not spoken here"),
-    };
+    let (_connection, response) = open(addr, request).await?;
     let (head, body) = response.into_parts();
     Ok(Response::from_parts(head, body.collect().await?.to_bytes()))
 }
 
-struct EndOnDrop(AbortHandle);
+/// Sends the request and reads the head of the response; its body is there for as long as the connection is kept.
+pub(crate) async fn open<B>(addr: SocketAddr, request: Request<B>) -> Result<(Connection, Response<Incoming>)>
+where
+    B: Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static,
+{
+    let stream = TcpStream::connect(addr).await.with_context(|| format!("cannot connect to {addr}"))?;
+    stream.set_nodelay(true)?;
+    let io = TokioIo::new(stream);
+    Ok(match request.version() {
+        Version::HTTP_11 => {
+            let (mut sender, connection) = http1::handshake(io).await?;
+            (Connection(tokio::spawn(connection).abort_handle()), sender.send_request(request).await?)
+        }
+        Version::HTTP_2 => {
+            let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;
+            (Connection(tokio::spawn(connection).abort_handle()), sender.send_request(request).await?)
+        }
+        version => bail!("{version:?} is not spoken here"),
+    })
+}
 
-impl Drop for EndOnDrop {
+/// A connection that ends when it is dropped, also where the caller drops it half-way.
+#[derive(Debug)]
+pub(crate) struct Connection(AbortHandle);
+
+impl Drop for Connection {
     fn drop(&mut self) {
         self.0.abort();
     }

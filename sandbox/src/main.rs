@@ -1,8 +1,15 @@
-//! `make run`: the filter in a real Envoy, with a stand-in for Segment behind it or with Segment itself.
+//! `make run`: the filter in a real Envoy, with a stand-in for Segment behind it or with Segment itself; and what sends
+//! events to it or explains what it does with them.
 
+mod debugger;
+mod difference;
+mod explain;
+mod fixtures;
 mod matrix;
 mod pretty;
 mod run;
+mod running;
+mod send;
 
 use std::process::ExitCode;
 
@@ -23,7 +30,11 @@ enum Command {
     },
     /// Runs the shipped envoy.yaml: with a stand-in for Segment, or with Segment itself if SEGMENT_WRITE_KEY and
     /// STIGG_WEBHOOK_SECRET are set.
-    Run,
+    Run(run::Options),
+    /// Sends an event to the running sandbox, or many, and prints what Stigg would show.
+    Send(send::Options),
+    /// Prints what the filter does with an event, and why; neither Envoy nor a secret is needed.
+    Explain(explain::Options),
     /// Runs the tests on every version of Envoy that the filter is made for, and writes a table of them into the README.
     Matrix,
 }
@@ -33,7 +44,9 @@ async fn main() -> ExitCode {
     let result = match Command::parse() {
         Command::Envoy => locate().map(|binary| println!("{}", binary.display())),
         Command::Image { version } => image(&version),
-        Command::Run => run::run().await,
+        Command::Run(options) => run::run(options).await,
+        Command::Send(options) => send::send(options).await,
+        Command::Explain(options) => explain::explain(&options),
         Command::Matrix => matrix::run(),
     };
     match result {

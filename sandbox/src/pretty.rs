@@ -5,14 +5,94 @@ use serde::de::IgnoredAny;
 /// Lines do not get wider than this where it can be helped.
 const WIDTH: usize = 100;
 
-/// Breaks a JSON text into indented lines, but only what does not fit on one. What is no JSON comes back as it is.
+/// What is nested deeper is not taken apart: nobody could read it, and the stack has an end.
+const DEEPEST: usize = 100;
+
+/// Breaks a JSON text into indented lines, but only what does not fit on one. What is no JSON, or nested too deep, comes
+/// back as it is.
 pub fn pretty(json: &str) -> String {
-    if serde_json::from_str::<IgnoredAny>(json).is_err() {
+    if !is_legible(json) {
         return json.to_owned();
     }
     let mut out = String::new();
     write(&compact(json), 0, &mut out);
     out
+}
+
+/// One line of a JSON text of which every member has a line of its own.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Line {
+    /// The keys, as they are written, and positions that lead to the value that starts or ends here.
+    pub path: Vec<String>,
+    /// What the line says, without its indentation.
+    pub text: String,
+}
+
+/// The lines of a JSON text; none where it is no JSON, or nested too deep.
+pub fn lines(json: &str) -> Option<Vec<Line>> {
+    if !is_legible(json) {
+        return None;
+    }
+    let mut lines = Vec::new();
+    write_lines("", &compact(json), "", &mut Vec::new(), &mut lines);
+    Some(lines)
+}
+
+fn write_lines(key: &str, value: &str, comma: &str, path: &mut Vec<String>, out: &mut Vec<Line>) {
+    let mut line = |parts: &[&str], path: &[String]| out.push(Line { path: path.to_vec(), text: parts.concat() });
+    let colon = if key.is_empty() { "" } else { ": " };
+    if !value.starts_with(['{', '[']) || value.len() == 2 {
+        return line(&[key, colon, value, comma], path);
+    }
+    let last = value.len() - 1;
+    line(&[key, colon, &value[..1]], path);
+    let mut members = members(&value[1..last]).enumerate().peekable();
+    while let Some((number, member)) = members.next() {
+        let comma = if members.peek().is_some() { "," } else { "" };
+        let (key, member) = if value.starts_with('{') { split(member) } else { ("", member) };
+        path.push(if key.is_empty() { number.to_string() } else { key.to_owned() });
+        write_lines(key, member, comma, path, out);
+        path.pop();
+    }
+    out.push(Line { path: path.clone(), text: [&value[last..], comma].concat() });
+}
+
+/// The object with another value for a member, or with one more; none where it is no object.
+pub fn with_member(json: &str, key: &str, value: &str) -> Option<String> {
+    serde_json::from_str::<IgnoredAny>(json).ok()?;
+    let compact = compact(json);
+    let inside = compact.strip_prefix('{')?.strip_suffix('}')?;
+    let (key, mut replaced) = (format!("\"{key}\""), false);
+    let mut all: Vec<_> = members(inside).filter(|member| !member.is_empty()).map(str::to_owned).collect();
+    for member in all.iter_mut().filter(|member| split(member).0 == key) {
+        *member = format!("{key}:{value}");
+        replaced = true;
+    }
+    if !replaced {
+        all.push(format!("{key}:{value}"));
+    }
+    Some(format!("{{{}}}", all.join(",")))
+}
+
+/// A member's key and value.
+fn split(member: &str) -> (&str, &str) {
+    match outside_strings(member).find(|(_, char)| *char == ':') {
+        Some((colon, _)) => (&member[..colon], &member[colon + 1..]),
+        None => ("", member),
+    }
+}
+
+fn is_legible(json: &str) -> bool {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    for (_, char) in outside_strings(json) {
+        match char {
+            '{' | '[' => depth += 1,
+            '}' | ']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(depth);
+    }
+    deepest <= DEEPEST && serde_json::from_str::<IgnoredAny>(json).is_ok()
 }
 
 /// Writes a value without white space behind what is already on the line.
@@ -29,13 +109,13 @@ fn write(value: &str, indent: usize, out: &mut String) {
             out.push(',');
         }
         new_line(inner_indent, out);
-        match outside_strings(member).find(|(_, char)| *char == ':') {
-            Some((colon, _)) if value.starts_with('{') => {
-                out.push_str(&member[..colon]);
-                out.push_str(": ");
-                write(&member[colon + 1..], inner_indent, out);
-            }
-            _ => write(member, inner_indent, out),
+        if value.starts_with('{') {
+            let (key, member) = split(member);
+            out.push_str(key);
+            out.push_str(": ");
+            write(member, inner_indent, out);
+        } else {
+            write(member, inner_indent, out);
         }
     }
     new_line(indent, out);
@@ -113,7 +193,37 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_comes_back() {
-        assert_eq!(pretty("{\"a\": "), "{\"a\": ");
+    fn every_member_has_a_line_and_a_path() {
+        let lines = lines(r#" { "a" : [ 1.50 , {"b:,":"x y"} ] , "c" : {} } "#).unwrap();
+        let shown: Vec<_> = lines.iter().map(|line| (line.path.join("/"), line.text.as_str())).collect();
+        let expected = [
+            ("", "{"),
+            ("\"a\"", "\"a\": ["),
+            ("\"a\"/0", "1.50,"),
+            ("\"a\"/1", "{"),
+            ("\"a\"/1/\"b:,\"", "\"b:,\": \"x y\""),
+            ("\"a\"/1", "}"),
+            ("\"a\"", "],"),
+            ("\"c\"", "\"c\": {}"),
+            ("", "}"),
+        ];
+        assert_eq!(shown, expected.map(|(path, text)| (path.to_owned(), text)));
+        assert_eq!(super::lines("{"), None);
+    }
+
+    #[test]
+    fn a_member_gets_another_value_where_it_stands() {
+        assert_eq!(with_member(r#"{"a":1, "b":{"a":2}}"#, "a", "3").unwrap(), r#"{"a":3,"b":{"a":2}}"#);
+        assert_eq!(with_member("{ }", "a", "3").unwrap(), r#"{"a":3}"#);
+        assert_eq!(with_member("[]", "a", "3"), None);
+    }
+
+    #[test]
+    fn what_is_no_json_or_too_deep_comes_back() {
+        let deep = format!("{} 1 {}", "[".repeat(100_000), "]".repeat(100_000));
+        for json in ["{\"a\": ", &deep] {
+            assert_eq!(pretty(json), json);
+            assert_eq!(super::lines(json), None);
+        }
     }
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
-use hyper::{HeaderMap, Method, Request, Uri, Version};
+use hyper::{HeaderMap, Method, Request, StatusCode, Uri, Version};
 use serde_json::Value;
 
 use crate::http;
@@ -125,5 +125,14 @@ impl Reply {
     /// A header as text; none where it is missing or not text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
+    }
+}
+
+/// The status text that Stigg shows beside a status code. Access logs have the code 0 where there was no answer.
+pub fn status_text(status: u16) -> &'static str {
+    match StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()) {
+        Some(text) => text,
+        None if status == 0 => "no answer",
+        None => "",
     }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
-use super::workspace_root;
+use super::{tap, workspace_root};
 use crate::segment::Segment;
 
 /// Path of the HTTP connection manager that takes the webhooks.
@@ -192,6 +192,16 @@ impl Config {
             );
         }
         Ok(config)
+    }
+
+    /// Lets [`Envoy::tap`](super::Envoy::tap) watch every request but health checks, and tells the client the id of its
+    /// request.
+    pub fn tapped(mut self) -> Result<Self> {
+        let filters = self.at(&format!("{HTTP_CONNECTION_MANAGER}/http_filters"))?;
+        let filters = filters.as_array_mut().context("http_filters is no list")?;
+        let health_check = filters.iter().position(|filter| filter["name"] == "health_check");
+        filters.insert(health_check.map_or(0, |position| position + 1), tap::filter());
+        self.set(&format!("{HTTP_CONNECTION_MANAGER}/always_set_request_id_in_response"), json!(true))
     }
 
     /// Changes anything.

@@ -144,17 +144,25 @@ impl Log {
 
     /// Waits for such a line.
     pub(super) async fn line(&self, is_it: impl Fn(&str) -> bool) -> String {
+        let mut position = 0;
+        self.line_behind(&mut position, is_it).await
+    }
+
+    /// Waits for such a line behind a position, which moves behind the line.
+    pub(super) async fn line_behind(&self, position: &mut usize, is_it: impl Fn(&str) -> bool) -> String {
         let mut len = self.len.subscribe();
-        let mut seen = 0;
         loop {
             {
                 let text = self.text.lock().unwrap();
-                if let Some(line) = text[seen..].lines().find(|line| is_it(line)) {
-                    return line.to_owned();
+                for line in text[*position..].split_inclusive('\n') {
+                    *position += line.len();
+                    let line = line.trim_end_matches('\n');
+                    if is_it(line) {
+                        return line.to_owned();
+                    }
                 }
-                seen = text.len();
             }
-            let _ = len.wait_for(|len| *len > seen).await;
+            let _ = len.wait_for(|len| *len > *position).await;
         }
     }
 }

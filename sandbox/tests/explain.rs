@@ -1,0 +1,113 @@
+//! `sandbox explain` says what the filter does, and why.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+/// What it prints for an event on its standard input.
+fn explain(event: &str, configuration: Option<Value>, arguments: &[&str]) -> Result<(bool, String)> {
+    let file = tempfile::NamedTempFile::new()?;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sandbox"));
+    command.arg("explain").args(arguments).env_clear();
+    if let Some(configuration) = configuration {
+        std::fs::write(&file, configuration.to_string())?;
+        command.arg("--config").arg(file.path());
+    }
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    child.stdin.take().context("it is piped")?.write_all(event.as_bytes())?;
+    let output = child.wait_with_output()?;
+    Ok((output.status.success(), String::from_utf8([output.stdout, output.stderr].concat())?))
+}
+
+/// Whether it has a line that starts with this field and says all of this.
+fn says(shown: &str, field: &str, what: &[&str]) -> bool {
+    shown.lines().any(|line| line.starts_with(field) && what.iter().all(|what| line.contains(what)))
+}
+
+const EVENT: &str = r#"{"type":"customer.updated","messageId":"m-1","timestamp":"2026-03-01T08:15:30Z","customer":{"id":7,"email":"e"},"id":"acme"}"#;
+
+#[test]
+fn a_call_and_the_origin_of_each_part() -> Result<()> {
+    let (success, shown) = explain(EVENT, None, &[])?;
+    assert!(success);
+    assert!(says(&shown, "decision", &["sent to Segment as a track call"]), "{shown}");
+    assert!(says(&shown, "event", &[r#""customer_updated""#, "dots as underscores"]), "{shown}");
+    assert!(says(&shown, "userId", &[r#""7""#, "customer.id", "a number there"]), "{shown}");
+    assert!(says(&shown, "messageId", &[r#""stigg-m-1""#, "Stigg's messageId"]), "{shown}");
+    assert!(says(&shown, "timestamp", &[r#""2026-03-01T08:15:30Z""#, "the event's timestamp"]), "{shown}");
+    assert!(says(&shown, "properties", &["byte for byte"]), "{shown}");
+    assert!(says(&shown, "body", &[&format!("{} bytes", EVENT.len()), "524288"]), "{shown}");
+    let call: Value = serde_json::from_str(shown.split_once("\n\n").context("no call")?.1)?;
+    assert_eq!(call["properties"], serde_json::from_str::<Value>(EVENT)?);
+    Ok(())
+}
+
+#[test]
+fn the_configuration_decides_and_needs_no_secret() -> Result<()> {
+    let configuration = json!({
+        "write_key": { "env": "A_VARIABLE_THAT_IS_NOT_SET" },
+        "webhook_secret": { "value": ["whsec-inline"] },
+        "user_id": [{ "path": "customerId" }, { "path": "id", "events": ["customer.*"] }, { "path": "customer.id" }],
+        "event_name": { "rename": { "customer.updated": "Customer Changed" } },
+        "properties": { "remove": ["customer.email", "messageId"] },
+        "also": ["identify"],
+        "max_event_bytes": 2000,
+    });
+    let event = EVENT.replace("2026-03-01T08:15:30Z", "yesterday").replace("\"m-1\"", "1");
+    let (success, shown) = explain(&event, Some(configuration), &[])?;
+    assert!(success);
+    assert!(says(&shown, "warning", &["/v1/batch"]), "{shown}");
+    assert!(says(&shown, "decision", &["a batch: track, identify"]), "{shown}");
+    assert!(says(&shown, "event", &[r#""Customer Changed""#, "the configuration has for this type"]), "{shown}");
+    assert!(says(&shown, "userId", &[r#""acme", from id"#]), "{shown}");
+    assert!(says(&shown, "messageId", &["SHA-256"]), "{shown}");
+    assert!(says(&shown, "timestamp", &["left out"]), "{shown}");
+    assert!(says(&shown, "properties", &["the event without messageId, customer.email"]), "{shown}");
+    assert!(says(&shown, "call", &["of at most 2000"]), "{shown}");
+    assert!(!shown.contains("whsec-inline"), "{shown}");
+    Ok(())
+}
+
+#[test]
+fn what_is_ignored_or_refused_and_why() -> Result<()> {
+    let limited = json!({ "max_event_bytes": 100, "events": { "deny": ["plan.*"] } });
+    for (event, decision, why) in [
+        (r#"{"type":"a"}"#, "ignored: 204 no_customer", "A customer's id would be at customer.id."),
+        (r#"{"type":"plan.created"}"#, "ignored: 204 event_not_allowed", "of this type"),
+        (r#"{"customer":{"id":"x"}}"#, "refused: 400 invalid_type", "type is not a non-empty string"),
+        ("{", "refused: 400 malformed_json", "line 1, column 2"),
+        ("", "refused: 400 empty_body", "The body is empty"),
+        (EVENT, "refused: 413 event_too_large", "takes at most 100"),
+    ] {
+        let (success, shown) = explain(event, Some(limited.clone()), &[])?;
+        assert!(success);
+        assert!(says(&shown, "decision", &[decision]) && shown.contains(why), "{event}: {shown}");
+    }
+    Ok(())
+}
+
+#[test]
+fn each_environment_has_rules_of_its_own() -> Result<()> {
+    let environments = json!({
+        "environments": {
+            "/webhooks/eu": { "webhook_secret": { "filter_state": "stigg" } },
+            "/webhooks/us": { "webhook_secret": "unverified", "events": { "deny": ["*"] } },
+        }
+    });
+    for (path, decision) in [("eu", "a track call"), ("us", "event_not_allowed"), ("elsewhere", "404 unknown_path")] {
+        let (_, shown) = explain(EVENT, Some(environments.clone()), &["--path", &format!("/webhooks/{path}")])?;
+        assert!(says(&shown, "decision", &[decision]), "{path}: {shown}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_fixture_by_its_name_and_a_configuration_that_is_wrong() -> Result<()> {
+    let (_, shown) = explain("", None, &["subscription.created"])?;
+    assert!(says(&shown, "event", &["subscription_created"]), "{shown}");
+    let (success, shown) = explain(EVENT, Some(json!({ "max_event_byte": 1 })), &[])?;
+    assert!(!success && shown.contains("max_event_byte"), "{shown}");
+    Ok(())
+}
