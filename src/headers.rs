@@ -62,7 +62,9 @@ pub fn to_segment<'a>(
         ("content-length", content_length.map(str::as_bytes)),
     ];
     let own = own.map(|(name, value)| (name.as_bytes(), value));
-    let set = own.into_iter().filter(|(_, value)| value.is_some());
+    // What is right already is left alone: a call to the host costs more than to look.
+    let is_right = move |name, value| pairs(incoming).filter(|(other, _)| *other == name).eq([(name, value)]);
+    let set = own.into_iter().filter(move |(name, value)| value.is_some_and(|value| !is_right(*name, value)));
     let others = pairs(incoming).filter_map(move |(name, value)| match name {
         b":path" => Some((name, Some(path(value)))).filter(|(_, path)| *path != Some(value)),
         _ if stays(name) || own.iter().any(|(own, value)| *own == name && value.is_some()) => None,
