@@ -3,7 +3,7 @@ MODULE := target/wasm32-wasip1/release/stigg_segment.wasm
 TARGET := wasm32-wasip1
 
 .DEFAULT_GOAL := help
-.PHONY: help build image run send test test-matrix lint ledger fuzz screenshot clean rust nightly chromium
+.PHONY: help build image run send test test-matrix lint ledger fuzz bench soak instructions screenshot clean rust nightly chromium yardsticks wrk node
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,13 +21,13 @@ run: build ## run it: a real Envoy, a local stand-in for Segment, a debugger; CO
 send: rust ## send an event to the running sandbox: EVENT (subscription.created) or a file, COUNT of them, RATE a second
 	@cargo run --quiet --package sandbox -- send '$(or $(EVENT),subscription.created)' $(if $(COUNT),--count $(COUNT)) $(if $(RATE),--rate $(RATE))
 
-test: build chromium ## prove it: the mapping, the configuration, and all of it on a real Envoy
+test: build yardsticks chromium wrk node ## prove it: the mapping, the configuration, and all of it on a real Envoy
 	@cargo run --quiet --package sandbox -- envoy > /dev/null
 	@cargo test --workspace
 	@# A host of its own with a lock of its own; it compiles with the filter's Rust, though it asks for a newer one.
 	@cargo test --quiet --locked --ignore-rust-version --manifest-path tests/second_host/Cargo.toml --target-dir target/second_host
 
-test-matrix: build ## run the tests on every version of Envoy the filter is made for; puts the table into README.md
+test-matrix: build node ## run the tests on every version of Envoy the filter is made for; puts the table into README.md
 	@cargo run --quiet --package sandbox -- matrix
 
 lint: rust ## check format and lints
@@ -35,7 +35,33 @@ lint: rust ## check format and lints
 	@cargo clippy --quiet --workspace --all-targets -- --deny warnings
 	@cargo fmt --check --manifest-path tests/second_host/Cargo.toml
 	@cargo fmt --check --manifest-path fuzz/Cargo.toml
-	@cargo clippy --quiet --release --target $(TARGET) --lib -- --deny warnings
+	@cargo clippy --quiet --release --target $(TARGET) --lib --package stigg-segment-filter --package noop --package edits -- --deny warnings
+
+# The harness is built as benches are: what is around Envoy should not be what holds it back.
+BENCH := cargo run --quiet --profile bench --package sandbox --
+
+ROUNDS ?= 9
+SECONDS ?= 2
+bench: build yardsticks wrk node ## measure what the filter costs, beside no filter and others: ROUNDS (9) of SECONDS (2) for each
+	@$(BENCH) bench --rounds $(ROUNDS) --seconds $(SECONDS)
+
+REQUESTS ?= 1000000
+soak: build wrk ## show that Envoy's memory stays what it is: REQUESTS (1000000) through the filter
+	@$(BENCH) soak --requests $(REQUESTS)
+
+instructions: build yardsticks ## count the instructions that the module executes for an event, the same in every run
+	@cargo run --quiet --locked --ignore-rust-version --manifest-path tests/second_host/Cargo.toml --target-dir target/second_host --example instructions
+
+yardsticks: rust ## build the Wasm filters that it is measured against
+	@for filter in noop edits; do cargo rustc --quiet --release --target $(TARGET) --package $$filter || exit 1; done
+
+wrk:
+	@command -v wrk > /dev/null || { test "$$(id -u)" = 0 && apt-get -qq update && apt-get -qq install -y wrk > /dev/null; } || \
+	  { echo "wrk, the load generator, is missing: apt-get install wrk" >&2; exit 1; }
+
+node:
+	@command -v node > /dev/null || { test "$$(id -u)" = 0 && apt-get -qq update && apt-get -qq install -y nodejs > /dev/null; } || \
+	  { echo "Node.js, which one of the yardsticks runs on, is missing: apt-get install nodejs" >&2; exit 1; }
 
 LEDGER_EVENTS ?= 20000
 ledger: build ## prove that no event is lost or doubled: LEDGER_EVENTS (20000) while everything fails

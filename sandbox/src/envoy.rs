@@ -2,7 +2,6 @@
 
 mod config;
 mod locate;
-mod process;
 mod tap;
 
 use std::collections::BTreeMap;
@@ -26,9 +25,8 @@ pub use self::config::{Config, HTTP_CONNECTION_MANAGER, PLUGIN, ROUTE, SEGMENT_C
 pub use self::locate::{ENVOY_VERSION, SKIPPED, VERSIONS, is_older_than, locate};
 pub use self::tap::{Exchange, Tap};
 
-use self::process::Process;
-pub(crate) use self::process::die_with_parent;
 use crate::http;
+use crate::process::{Process, pin};
 
 /// The listener that takes Stigg's webhooks.
 pub const LISTENER: &str = "webhooks";
@@ -51,6 +49,8 @@ pub struct Options {
     pub arguments: Vec<String>,
     /// How long it may take until it is ready.
     pub patience: Duration,
+    /// The processors it may run on; any, where there is none.
+    pub cpus: Vec<usize>,
 }
 
 impl Default for Options {
@@ -61,6 +61,7 @@ impl Default for Options {
             log_level: "info".to_owned(),
             arguments: Vec::new(),
             patience: Duration::from_secs(60),
+            cpus: Vec::new(),
         }
     }
 }
@@ -285,6 +286,9 @@ async fn command(config: &Config, options: &Options, dir: &Path) -> Result<Comma
         .env_clear()
         .envs(["PATH", "HOME"].iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
         .envs(options.env.iter().map(|(name, value)| (name, value)));
+    if !options.cpus.is_empty() {
+        pin(&mut command, &options.cpus)?;
+    }
     Ok(command)
 }
 

@@ -1,14 +1,12 @@
 //! `make test-matrix`: the tests that run on Envoy, on each version of it, and a table of what came of them.
 
 use std::fs;
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use sandbox::envoy::{SKIPPED, VERSIONS, workspace_root};
 
-/// What stands around the table in the README.
-const MARKS: [&str; 2] = ["<!-- make test-matrix -->\n", "<!-- /make test-matrix -->\n"];
+use crate::marked::write_between;
 
 /// Runs the tests on each version and writes the table into the README.
 pub fn run() -> Result<()> {
@@ -37,7 +35,7 @@ pub fn run() -> Result<()> {
         failures += failed.len();
     }
     print!("{table}");
-    write_into(&workspace_root().join("README.md"), &table)?;
+    write_between(&workspace_root().join("README.md"), "make test-matrix", &table)?;
     ensure!(failures == 0, "{failures} tests failed");
     Ok(())
 }
@@ -55,12 +53,4 @@ fn tests_on_envoy() -> Result<Vec<String>> {
     }
     tests.sort();
     Ok(tests)
-}
-
-fn write_into(file: &Path, table: &str) -> Result<()> {
-    let text = fs::read_to_string(file)?;
-    let [start, end] = MARKS;
-    let (before, rest) = text.split_once(start).with_context(|| format!("no {start} in {}", file.display()))?;
-    let (_, after) = rest.split_once(end).with_context(|| format!("no {end} in {}", file.display()))?;
-    Ok(fs::write(file, [before, start, table, end, after].concat())?)
 }

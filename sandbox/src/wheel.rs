@@ -7,7 +7,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::envoy::{die_with_parent, workspace_root};
+use crate::envoy::workspace_root;
+use crate::process::die_with_parent;
 
 /// Unpacks the wheels of these requirements, without what they depend on, into the folder `target/<name>`, and returns
 /// it. They are there when its file `has` is. Before that, `prepare` may refuse them, or change them.

@@ -1,4 +1,4 @@
-//! A child process that cannot outlive its owner, and everything it says.
+//! A child process that cannot outlive its owner, and everything it says; and which processors processes run on.
 
 use std::io::{BufRead, BufReader, PipeReader, pipe};
 use std::os::unix::process::CommandExt;
@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, Result};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
@@ -14,7 +15,7 @@ use tokio::sync::watch;
 
 /// A child process. Dropping it kills it and waits until it is gone.
 #[derive(Debug)]
-pub(super) struct Process {
+pub(crate) struct Process {
     pid: u32,
     child: Arc<Mutex<Child>>,
     log: Arc<Log>,
@@ -24,7 +25,7 @@ pub(super) struct Process {
 
 impl Process {
     /// Starts the command.
-    pub(super) fn spawn(mut command: Command) -> Result<Self> {
+    pub(crate) fn spawn(mut command: Command) -> Result<Self> {
         let name = command.get_program().to_owned();
         let (output, writer) = pipe()?;
         command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
@@ -37,7 +38,7 @@ impl Process {
         let (child_sender, child) = mpsc::channel();
         // The child's life is bound to the thread that starts it (see `die_with_parent`), so that must be one that
         // lives as long as the child does: not a test's, nor one of a pool.
-        let keeper = thread::Builder::new().name("envoy".to_owned()).spawn({
+        let keeper = thread::Builder::new().name("child".to_owned()).spawn({
             let log = Arc::clone(&log);
             move || {
                 let spawned = command.spawn();
@@ -60,16 +61,16 @@ impl Process {
         Ok(Self { pid, child, log, exit, keeper: Some(keeper) })
     }
 
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.pid
     }
 
-    pub(super) fn log(&self) -> &Log {
+    pub(crate) fn log(&self) -> &Log {
         &self.log
     }
 
     /// Sends a signal; one that has ended already takes it without complaint.
-    pub(super) fn signal(&self, signal: Signal) -> Result<()> {
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
         // Held, so that the child is not reaped and its id not another's meanwhile.
         let mut child = self.child.lock().unwrap();
         if child.try_wait()?.is_none() {
@@ -79,7 +80,7 @@ impl Process {
     }
 
     /// Waits until it has ended.
-    pub(super) async fn exited(&self) -> ExitStatus {
+    pub(crate) async fn exited(&self) -> ExitStatus {
         let status = self.exit.clone().wait_for(Option::is_some).await.map(|status| *status);
         status.ok().flatten().expect("the keeper reports the end before it ends itself")
     }
@@ -104,6 +105,38 @@ pub(crate) fn die_with_parent(command: &mut Command) {
     }
 }
 
+/// Lets the child run on these processors only.
+pub(crate) fn pin(command: &mut Command, cpus: &[usize]) -> Result<()> {
+    let cpus = cpu_set(cpus)?;
+    // SAFETY: between fork and exec only async-signal-safe calls are allowed; this is one system call.
+    unsafe {
+        command.pre_exec(move || Ok(sched_setaffinity(Pid::from_raw(0), &cpus)?));
+    }
+    Ok(())
+}
+
+/// The processors that this process may run on.
+pub fn cpus() -> Result<Vec<usize>> {
+    let set = sched_getaffinity(Pid::from_raw(0))?;
+    Ok((0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).collect())
+}
+
+/// Lets this process, and whatever it starts from now on, run on these processors only.
+pub fn pin_self(cpus: &[usize]) -> Result<()> {
+    let cpus = cpu_set(cpus)?;
+    for thread in std::fs::read_dir("/proc/self/task")? {
+        let thread = thread?.file_name().to_string_lossy().parse()?;
+        sched_setaffinity(Pid::from_raw(thread), &cpus)?;
+    }
+    Ok(())
+}
+
+fn cpu_set(cpus: &[usize]) -> Result<CpuSet> {
+    let mut set = CpuSet::new();
+    cpus.iter().try_for_each(|cpu| set.set(*cpu))?;
+    Ok(set)
+}
+
 /// Waits for the child's end without holding the lock, which `signal` needs, and only then reaps it.
 fn wait(child: &Mutex<Child>) -> Option<ExitStatus> {
     let pid = Pid::from_raw(child.lock().unwrap().id().try_into().ok()?);
@@ -113,7 +146,7 @@ fn wait(child: &Mutex<Child>) -> Option<ExitStatus> {
 
 /// What the child has written so far.
 #[derive(Debug, Default)]
-pub(super) struct Log {
+pub(crate) struct Log {
     text: Mutex<String>,
     len: watch::Sender<usize>,
 }
@@ -130,12 +163,12 @@ impl Log {
         }
     }
 
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         self.text.lock().unwrap().clone()
     }
 
     /// The last lines.
-    pub(super) fn tail(&self) -> String {
+    pub(crate) fn tail(&self) -> String {
         const LINES: usize = 20;
         let text = self.text();
         let lines: Vec<_> = text.lines().collect();
@@ -143,13 +176,13 @@ impl Log {
     }
 
     /// Waits for such a line.
-    pub(super) async fn line(&self, is_it: impl Fn(&str) -> bool) -> String {
+    pub(crate) async fn line(&self, is_it: impl Fn(&str) -> bool) -> String {
         let mut position = 0;
         self.line_behind(&mut position, is_it).await
     }
 
     /// Waits for such a line behind a position, which moves behind the line.
-    pub(super) async fn line_behind(&self, position: &mut usize, is_it: impl Fn(&str) -> bool) -> String {
+    pub(crate) async fn line_behind(&self, position: &mut usize, is_it: impl Fn(&str) -> bool) -> String {
         let mut len = self.len.subscribe();
         loop {
             {

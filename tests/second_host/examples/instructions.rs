@@ -1,0 +1,171 @@
+//! `make instructions`: how many WebAssembly instructions the module as shipped executes for an event. A change to it can be
+//! judged by them without noise: they are the same in every run and on every machine. The engine counts them as fuel; the host is as little of one as will do.
+
+#[path = "../../../sandbox/src/sample.rs"]
+mod sample;
+
+use second_host::cases::repository;
+use wasmtime::error::Context;
+use wasmtime::{Caller, Config, Engine, Extern, Instance, Linker, Module, Result, Store, ensure};
+
+/// Sizes of the events, in bytes.
+const SIZES: [usize; 4] = [512, 2 * 1024, 16 * 1024, 31 * 1024];
+
+/// Everything inline, since there is no environment.
+const CONFIGURATION: &str = r#"{
+    "hold_request_headers": true,
+    "write_key": { "value": "wk0123456789abcdefghijklmnopqrst" },
+    "webhook_secret": { "value": "whsec-0123456789" }
+}"#;
+
+const REQUEST: [(&str, &str); 10] = [
+    (":authority", "edge.example.com"),
+    (":path", "/v1/track"),
+    (":method", "POST"),
+    (":scheme", "https"),
+    ("stigg-webhooks-secret", "whsec-0123456789"),
+    ("content-type", "application/json"),
+    ("x-forwarded-for", "203.0.113.7"),
+    ("x-forwarded-proto", "https"),
+    ("x-request-id", "6a1b6bd0-5c1c-4d0e-9d59-0c8d6d1f2a33"),
+    ("user-agent", "Stigg"),
+];
+
+/// `BufferType` of the ABI.
+const PLUGIN_CONFIGURATION: u32 = 7;
+const ROOT: u32 = 1;
+const STREAM: u32 = 2;
+
+/// What the module can ask for, and what it did.
+#[derive(Default)]
+struct Host {
+    body: Vec<u8>,
+    edits: usize,
+}
+
+struct Guest {
+    store: Store<Host>,
+    instance: Instance,
+}
+
+/// The filter, and the one that does all but read the event (`benches/yardsticks/edits`).
+const MODULES: [&str; 2] = ["stigg_segment", "edits"];
+
+fn main() -> Result<()> {
+    let built = repository().ok().context("not in the repository")?.join("target/wasm32-wasip1/release");
+    let engine = Engine::new(Config::new().consume_fuel(true))?;
+    println!("| module | event, KiB | headers | body | answer and end | all |\n| --- | --- | --- | --- | --- | --- |");
+    for name in MODULES {
+        let file = built.join(name).with_extension("wasm");
+        let module = Module::from_file(&engine, &file).with_context(|| format!("{}: `make build`", file.display()))?;
+        for size in SIZES {
+            let [headers, body, rest] = Guest::start(&engine, &module)?.serve(&sample::event(size, Some("acme")))?;
+            let (kib, all) = (size as f64 / 1024.0, headers + body + rest);
+            println!("| {name} | {kib} | {headers} | {body} | {rest} | {all} |");
+        }
+    }
+    Ok(())
+}
+
+impl Guest {
+    fn start(engine: &Engine, module: &Module) -> Result<Self> {
+        let mut store = Store::new(engine, Host::default());
+        store.set_fuel(u64::MAX)?;
+        let mut linker = Linker::new(engine);
+        linker.func_wrap("env", "proxy_get_buffer_bytes", get_buffer_bytes)?;
+        linker.func_wrap("env", "proxy_get_header_map_pairs", get_header_map_pairs)?;
+        linker.func_wrap("env", "proxy_get_header_map_value", get_header_map_value)?;
+        linker.func_wrap(
+            "env",
+            "proxy_set_buffer_bytes",
+            |mut caller: Caller<'_, Host>, _: u32, _: u32, _: u32, _: u32, _: u32| {
+                caller.data_mut().edits += 1;
+                0_u32
+            },
+        )?;
+        // All else succeeds, and does nothing.
+        linker.define_unknown_imports_as_default_values(&mut store, module)?;
+        let instance = linker.instantiate(&mut store, module)?;
+        let mut guest = Self { store, instance };
+        guest.call::<(), ()>("_initialize", ())?;
+        guest.call::<_, ()>("proxy_on_context_create", (ROOT, 0))?;
+        guest.call::<_, u32>("proxy_on_vm_start", (ROOT, 0))?;
+        let (configured, _) = guest.call::<_, u32>("proxy_on_configure", (ROOT, CONFIGURATION.len() as u32))?;
+        ensure!(configured == 1, "the module refuses its configuration");
+        Ok(guest)
+    }
+
+    /// The instructions for a request: while its headers come, its body, and Segment's answer and the end.
+    fn serve(&mut self, event: &str) -> Result<[u64; 3]> {
+        const CONTINUE: u32 = 0;
+        let size = event.len() as u32;
+        self.store.data_mut().body = event.as_bytes().to_vec();
+        // The first request of all fills what is kept.
+        self.request(size)?;
+        let [headers, body, rest] = self.request(size)?;
+        ensure!(self.store.data().edits == 4, "the event was not mapped");
+        ensure!(body.0 == CONTINUE, "the request was not sent on");
+        Ok([headers.1, body.1, rest.1])
+    }
+
+    /// What each part returned last, and its instructions.
+    fn request(&mut self, size: u32) -> Result<[(u32, u64); 3]> {
+        let (_, create) = self.call::<_, ()>("proxy_on_context_create", (STREAM, ROOT))?;
+        let (held, headers) = self.call::<_, u32>("proxy_on_request_headers", (STREAM, REQUEST.len() as u32, 0))?;
+        let (sent, body) = self.call::<_, u32>("proxy_on_request_body", (STREAM, size, 1))?;
+        let (done, answer) = self.call::<_, u32>("proxy_on_response_headers", (STREAM, 1, 0))?;
+        let (_, end) = self.call::<_, u32>("proxy_on_done", STREAM)?;
+        let (_, delete) = self.call::<_, ()>("proxy_on_delete", STREAM)?;
+        Ok([(held, create + headers), (sent, body), (done, answer + end + delete)])
+    }
+
+    /// Calls an export; says what it returned and how many instructions that took.
+    fn call<P: wasmtime::WasmParams, R: wasmtime::WasmResults>(
+        &mut self,
+        export: &str,
+        parameters: P,
+    ) -> Result<(R, u64)> {
+        let function = self.instance.get_typed_func::<P, R>(&mut self.store, export)?;
+        let before = self.store.get_fuel()?;
+        let result = function.call(&mut self.store, parameters)?;
+        Ok((result, before - self.store.get_fuel()?))
+    }
+}
+
+fn get_buffer_bytes(caller: Caller<'_, Host>, buffer: u32, start: u32, max: u32, data: u32, size: u32) -> Result<u32> {
+    let bytes = match buffer {
+        PLUGIN_CONFIGURATION => CONFIGURATION.as_bytes().to_vec(),
+        _ => caller.data().body.clone(),
+    };
+    let bytes = bytes.into_iter().skip(start as usize).take(max as usize).collect::<Vec<_>>();
+    give(caller, &bytes, data, size)
+}
+
+fn get_header_map_pairs(caller: Caller<'_, Host>, _: u32, data: u32, size: u32) -> Result<u32> {
+    let mut map = (REQUEST.len() as u32).to_le_bytes().to_vec();
+    for (name, value) in REQUEST {
+        map.extend([name.len() as u32, value.len() as u32].iter().flat_map(|size| size.to_le_bytes()));
+    }
+    for (name, value) in REQUEST {
+        map.extend([name.as_bytes(), b"\0", value.as_bytes(), b"\0"].concat());
+    }
+    give(caller, &map, data, size)
+}
+
+/// Only the answer's status is asked for.
+fn get_header_map_value(caller: Caller<'_, Host>, _: u32, _: u32, _: u32, data: u32, size: u32) -> Result<u32> {
+    give(caller, b"200", data, size)
+}
+
+/// Hands bytes over as the ABI wants it: in memory that the module has allocated.
+fn give(mut caller: Caller<'_, Host>, bytes: &[u8], data: u32, size: u32) -> Result<u32> {
+    let export = |caller: &mut Caller<'_, Host>, name: &str| caller.get_export(name);
+    let allocate = export(&mut caller, "proxy_on_memory_allocate").and_then(Extern::into_func);
+    let memory = export(&mut caller, "memory").and_then(Extern::into_memory);
+    let (Some(allocate), Some(memory)) = (allocate, memory) else { return Ok(1) };
+    let place = allocate.typed::<u32, u32>(&caller)?.call(&mut caller, bytes.len() as u32)?;
+    memory.write(&mut caller, place as usize, bytes)?;
+    memory.write(&mut caller, data as usize, &place.to_le_bytes())?;
+    memory.write(&mut caller, size as usize, &(bytes.len() as u32).to_le_bytes())?;
+    Ok(0)
+}
