@@ -212,7 +212,8 @@ impl Results {
             }
         }
         if !self.instructions.is_empty() {
-            *text += "\nThe WebAssembly instructions of a request, by `make instructions`; `edits` is the filter that reads nothing:\n\n";
+            *text += "\nThe WebAssembly instructions of a request, and the calls between Envoy and the filter, in both directions, by `make \
+                      instructions`; `edits` is the filter that reads nothing. It is the calls that cost, and not what is done in them:\n\n";
             *text += &self.instructions;
         }
         Ok(())
