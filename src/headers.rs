@@ -1,8 +1,8 @@
 //! The header map as proxy-wasm hands it over, and the headers of the request to Segment.
 //!
 //! The map comes whole, in one host call, which makes what reaches Segment a list of what may, not a list of what somebody
-//! remembered to remove. What changes goes back header by header: to set the whole map costs Envoy more than ten times as
-//! much. The format is that of `proxy_get_header_map_pairs` in the
+//! remembered to remove. What changes goes back header by header, which costs Envoy less than to set the whole map. The
+//! format is that of `proxy_get_header_map_pairs` in the
 //! [proxy-wasm specification](https://github.com/proxy-wasm/spec/tree/main/abi-versions/v0.2.1#serialized-map): the
 //! number of pairs, the sizes of each key and value, then each key and value with a zero byte behind it.
 
