@@ -28,7 +28,7 @@ test: build yardsticks chromium wrk node ## prove it: the mapping, the configura
 	@cargo test --quiet --locked --ignore-rust-version --manifest-path tests/second_host/Cargo.toml --target-dir target/second_host
 
 test-matrix: build node ## run the tests on every version of Envoy the filter is made for; puts the table into README.md
-	@cargo run --quiet --package sandbox -- matrix
+	@cargo run --quiet --package tests --bin matrix
 
 lint: rust ## check format and lints
 	@cargo fmt --all --check
@@ -65,7 +65,7 @@ node:
 
 LEDGER_EVENTS ?= 20000
 ledger: build ## prove that no event is lost or doubled: LEDGER_EVENTS (20000) while everything fails
-	@LEDGER_EVENTS=$(LEDGER_EVENTS) cargo test --quiet --test ledger -- --nocapture
+	@LEDGER_EVENTS=$(LEDGER_EVENTS) cargo test --quiet --package tests --test ledger -- --nocapture
 
 # Findings land where the tests try them again.
 FUZZ_SECONDS ?= 60

@@ -1,7 +1,7 @@
 //! A configuration, which is taken or refused without a panic, in one line, and without telling a secret.
 #![no_main]
 
-#[path = "../../tests/reference/mod.rs"]
+#[path = "../../tests/src/reference/mod.rs"]
 #[allow(dead_code, reason = "the other target has its own use for the rest")]
 mod reference;
 

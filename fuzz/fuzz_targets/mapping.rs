@@ -1,7 +1,7 @@
 //! A body, mapped by the filter and by the reference.
 #![no_main]
 
-#[path = "../../tests/reference/mod.rs"]
+#[path = "../../tests/src/reference/mod.rs"]
 #[allow(dead_code, reason = "the other target has its own use for the rest")]
 mod reference;
 

@@ -8,6 +8,7 @@
 
 pub mod envoy;
 pub mod image;
+pub mod marked;
 pub mod module;
 pub mod process;
 pub mod sample;

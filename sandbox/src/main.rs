@@ -6,8 +6,6 @@ mod debugger;
 mod difference;
 mod explain;
 mod fixtures;
-mod marked;
-mod matrix;
 mod pretty;
 mod run;
 mod running;
@@ -38,8 +36,6 @@ enum Command {
     Send(send::Options),
     /// Prints what the filter does with an event, and why; neither Envoy nor a secret is needed.
     Explain(explain::Options),
-    /// Runs the tests on every version of Envoy that the filter is made for, and writes a table of them into the README.
-    Matrix,
     /// Measures what the filter costs, beside what else could be in its place.
     Bench(bench::Parameters),
     /// Writes docs/benchmarks.md, its plots and the README's lines anew from the results.
@@ -60,7 +56,6 @@ async fn main() -> ExitCode {
         Command::Run(options) => run::run(options).await,
         Command::Send(options) => send::send(options).await,
         Command::Explain(options) => explain::explain(&options),
-        Command::Matrix => matrix::run(),
         Command::Bench(parameters) => bench::run(parameters).await,
         Command::Report { into } => bench::report(into),
         Command::Soak(parameters) => bench::soak::run(parameters).await,

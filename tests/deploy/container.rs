@@ -9,8 +9,7 @@ use sandbox::envoy::{Config, Envoy, Options, PLUGIN, locate, workspace_root};
 use sandbox::segment::Segment;
 use serde_json::Value;
 use tempfile::TempDir;
-
-use crate::manifests::{Manifests, each, texts};
+use tests::manifests::{Manifests, each, texts};
 
 /// A container as far as it differs from its image.
 pub struct Container {

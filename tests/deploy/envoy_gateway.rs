@@ -4,8 +4,8 @@ use anyhow::{Context, Result, bail};
 use sandbox::envoy::{Config, HTTP_CONNECTION_MANAGER, LISTENER, SEGMENT_CLUSTER};
 use sandbox::segment::Segment;
 use serde_json::{Value, json};
+use tests::manifests::{Manifests, bytes, each, texts};
 
-use crate::manifests::{Manifests, bytes, each, texts};
 use crate::xds;
 
 const WASM: &str = "envoy.filters.http.wasm/envoyextensionpolicy/stigg-segment/stigg-segment/wasm/0";

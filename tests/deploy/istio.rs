@@ -4,8 +4,8 @@ use anyhow::{Context, Result};
 use sandbox::envoy::{Config, HTTP_CONNECTION_MANAGER, LISTENER, SEGMENT_CLUSTER};
 use sandbox::segment::Segment;
 use serde_json::{Value, json};
+use tests::manifests::{Manifests, each, texts};
 
-use crate::manifests::{Manifests, each, texts};
 use crate::xds;
 
 /// The name that Istio gives the router, and EnvoyFilters look for.

@@ -1,84 +1,151 @@
-//! The manifests of deploy/, as whoever applies them reads them.
+//! The manifests in deploy/: each is what its API takes, and they fit together.
 
-#![allow(dead_code, reason = "each test binary uses its part of it")]
-
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
-use sandbox::envoy::{SKIPPED, workspace_root};
-use serde::Deserialize;
-use serde_json::Value;
+use anyhow::{Context, Result};
+use sandbox::envoy::{ENVOY_VERSION, SKIPPED, workspace_root};
+use serde_json::{Value, json};
+use tests::manifests::*;
 
-/// The documents of a file.
-pub struct Manifests(pub Vec<Value>);
+use crate::schemas::{Published, definitions, misspelt};
 
-impl Manifests {
-    /// Reads a file of deploy/.
-    pub fn read(file: &str) -> Result<Self> {
-        Self::parse(&std::fs::read_to_string(workspace_root().join("deploy").join(file))?).context(file.to_owned())
-    }
-
-    /// What kubectl makes of deploy/kubernetes; none where there is no kubectl, which is then said.
-    pub fn kubernetes() -> Result<Option<Self>> {
-        let mut kubectl = Command::new("kubectl");
-        kubectl.args(["kustomize", "--load-restrictor", "LoadRestrictionsNone", "deploy/kubernetes"]);
-        let Ok(output) = kubectl.current_dir(workspace_root()).output() else {
-            println!("{SKIPPED}deploy/kubernetes needs kubectl 1.22 or later: https://kubernetes.io/docs/tasks/tools");
-            return Ok(None);
-        };
-        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        Self::parse(std::str::from_utf8(&output.stdout)?).map(Some)
-    }
-
-    fn parse(yaml: &str) -> Result<Self> {
-        serde_yaml_ng::Deserializer::from_str(yaml)
-            .map(|document| Ok(Value::deserialize(document)?))
-            .collect::<Result<_>>()
-            .map(Self)
-    }
-
-    /// The only document.
-    pub fn the_only(mut self) -> Result<Value> {
-        ensure!(self.0.len() == 1, "there are {} documents", self.0.len());
-        Ok(self.0.remove(0))
-    }
-
-    /// The only document of a kind.
-    pub fn the(&self, kind: &str) -> Result<&Value> {
-        let mut found = self.0.iter().filter(|document| document["kind"] == kind);
-        let one = found.next().with_context(|| format!("there is no {kind}"))?;
-        ensure!(found.next().is_none(), "there is more than one {kind}");
-        Ok(one)
-    }
+/// All manifests for a cluster.
+fn for_clusters() -> Result<Vec<Value>> {
+    let kubernetes = Manifests::kubernetes()?.map_or_else(Vec::new, |manifests| manifests.0);
+    Ok([kubernetes, Manifests::read("istio.yaml")?.0, Manifests::read("envoy-gateway.yaml")?.0].concat())
 }
 
-/// The elements of a list; none where there is no list.
-pub fn each(list: &Value) -> impl Iterator<Item = &Value> {
-    list.as_array().into_iter().flatten()
-}
-
-/// Whatever goes by this name, at any depth.
-pub fn every<'a>(value: &'a Value, name: &str) -> Vec<&'a Value> {
-    match value {
-        Value::Object(object) => {
-            let own = object.get(name);
-            own.into_iter().chain(object.values().flat_map(|inner| every(inner, name))).collect()
+#[test]
+fn every_manifest_is_what_its_schema_says() -> Result<()> {
+    let mut published = Published::read()?;
+    let mut checked = vec![(Manifests::read("compose.yaml")?.the_only()?, published.compose)];
+    let definitions = definitions();
+    for manifest in for_clusters()? {
+        match published.schema(&manifest, definitions.as_deref()) {
+            Ok(schema) => checked.push((manifest, schema)),
+            Err(none) => println!("{SKIPPED}{none}"),
         }
-        Value::Array(list) => list.iter().flat_map(|inner| every(inner, name)).collect(),
-        _ => Vec::new(),
     }
+    for (manifest, schema) in checked {
+        assert_eq!(published.wrong(&manifest, schema), None, "{manifest}");
+        for misspelt in misspelt(&manifest) {
+            assert!(published.wrong(&misspelt, schema).is_some(), "nobody minds: {misspelt}");
+        }
+    }
+    Ok(())
 }
 
-/// The texts of a list.
-pub fn texts(list: &Value) -> Vec<&str> {
-    each(list).filter_map(Value::as_str).collect()
+#[test]
+fn no_manifest_has_a_secret_in_it() -> Result<()> {
+    for manifest in for_clusters()? {
+        assert_ne!(manifest["kind"], "Secret");
+        for variable in every(&manifest, "env").into_iter().flat_map(each) {
+            let by_reference = variable["valueFrom"] == "HOST" || variable["valueFrom"]["secretKeyRef"].is_object();
+            assert!(variable.is_string() || by_reference, "{variable} in {manifest}");
+        }
+    }
+    Ok(())
 }
 
-/// A quantity in the notation of Kubernetes, in bytes.
-pub fn bytes(quantity: &Value) -> Result<u64> {
-    let text = quantity.as_str().context("a quantity is a text")?;
-    let units = [("Ki", 1 << 10), ("Mi", 1 << 20), ("Gi", 1 << 30)];
-    let (number, unit) =
-        units.iter().find_map(|(suffix, unit)| Some((text.strip_suffix(suffix)?, *unit))).unwrap_or((text, 1));
-    Ok(number.parse::<u64>()? * unit)
+/// The commands of the page on deployment that begin like this, each with the lines that continue it.
+fn commands(beginning: &str) -> Result<Vec<String>> {
+    let page = std::fs::read_to_string(workspace_root().join("docs/deployment.md"))?.replace("\\\n", "");
+    Ok(page.lines().map(str::trim).filter(|line| line.starts_with(beginning)).map(str::to_owned).collect())
+}
+
+#[test]
+fn the_page_creates_the_secrets_that_the_manifests_refer_to() -> Result<()> {
+    if Manifests::kubernetes()?.is_none() {
+        return Ok(());
+    }
+    let mut keys = BTreeMap::<String, BTreeSet<String>>::new();
+    for command in commands("kubectl create secret generic")? {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("{command} --dry-run=client --output=json")]);
+        let output = shell.env("SEGMENT_WRITE_KEY", "k").env("STIGG_WEBHOOK_SECRET", "s").output()?;
+        let secret: Value = serde_json::from_slice(&output.stdout).with_context(|| format!("{command}: {output:?}"))?;
+        let name = secret["metadata"]["name"].as_str().context("no name")?;
+        let data = secret["data"].as_object().context("no data")?;
+        keys.entry(name.to_owned()).or_default().extend(data.keys().cloned());
+    }
+    for reference in for_clusters()?.iter().flat_map(|manifest| every(manifest, "secretKeyRef")) {
+        let created = keys.get(reference["name"].as_str().context("no name")?).context("no such Secret")?;
+        let there = reference["key"].as_str().is_some_and(|key| created.contains(key));
+        assert!(there || reference["optional"] == true, "{reference}, of {created:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_parts_for_istio_find_each_other() -> Result<()> {
+    let manifests = Manifests::read("istio.yaml")?;
+    let the =
+        |kind, path: &str| Ok::<_, anyhow::Error>(manifests.the(kind)?.pointer(path).cloned().unwrap_or_default());
+    let labels = the("Deployment", "/spec/template/metadata/labels")?;
+    for (kind, path) in [
+        ("Deployment", "/spec/selector/matchLabels"),
+        ("Service", "/spec/selector"),
+        ("PodDisruptionBudget", "/spec/selector/matchLabels"),
+        ("Gateway", "/spec/selector"),
+        ("WasmPlugin", "/spec/selector/matchLabels"),
+        ("EnvoyFilter", "/spec/workloadSelector/labels"),
+    ] {
+        let selector = the(kind, path)?;
+        let selector = selector.as_object().with_context(|| format!("{kind} selects nothing"))?;
+        assert!(!selector.is_empty() && selector.iter().all(|(key, value)| labels[key] == *value), "{kind}");
+    }
+    for (kind, path, other, other_path) in [
+        ("VirtualService", "/spec/gateways/0", "Gateway", "/metadata/name"),
+        ("VirtualService", "/spec/hosts", "Gateway", "/spec/servers/0/hosts"),
+        ("VirtualService", "/spec/http/0/route/0/destination/host", "ServiceEntry", "/spec/hosts/0"),
+        ("VirtualService", "/spec/http/0/route/0/destination/port/number", "ServiceEntry", "/spec/ports/0/number"),
+        ("DestinationRule", "/spec/host", "ServiceEntry", "/spec/hosts/0"),
+        ("RoleBinding", "/roleRef/name", "Role", "/metadata/name"),
+        ("RoleBinding", "/subjects/0/name", "ServiceAccount", "/metadata/name"),
+        ("Deployment", "/spec/template/spec/serviceAccountName", "ServiceAccount", "/metadata/name"),
+        ("Service", "/spec/ports/0/port", "Gateway", "/spec/servers/0/port/number"),
+    ] {
+        assert_eq!(the(kind, path)?, the(other, other_path)?, "{kind}{path}, {other}{other_path}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_parts_for_envoy_gateway_find_each_other() -> Result<()> {
+    let manifests = Manifests::read("envoy-gateway.yaml")?;
+    let mut references = 0;
+    for manifest in &manifests.0 {
+        let keys = ["parametersRef", "parentRefs", "targetRefs", "backendRefs"];
+        let lists = keys.iter().flat_map(|key| every(manifest, key));
+        for reference in lists.flat_map(|found| if found.is_array() { each(found).collect() } else { vec![found] }) {
+            let kind = reference["kind"].as_str().unwrap_or("Gateway");
+            let target = manifests.the(kind)?;
+            assert_eq!(target["metadata"]["name"], reference["name"], "{reference}");
+            let group = reference["group"].as_str().unwrap_or("gateway.networking.k8s.io");
+            assert!(target["apiVersion"].as_str().is_some_and(|version| version.starts_with(group)), "{reference}");
+            references += 1;
+        }
+    }
+    // All but the Gateway and its class are found by another.
+    assert_eq!(references, manifests.0.len() - 1);
+    Ok(())
+}
+
+#[test]
+fn the_images_are_of_the_version_that_is_tested() -> Result<()> {
+    let tag = concat!("/stigg-segment-filter:", env!("CARGO_PKG_VERSION"));
+    let istio = Manifests::read("istio.yaml")?;
+    let gateway = Manifests::read("envoy-gateway.yaml")?;
+    for url in [
+        &istio.the("WasmPlugin")?["spec"]["url"],
+        &gateway.the("EnvoyExtensionPolicy")?["spec"]["wasm"][0]["code"]["image"]["url"],
+    ] {
+        assert!(url.as_str().is_some_and(|url| url.ends_with(tag)), "{url}");
+    }
+    for file in ["compose.yaml", "kubernetes/deployment.yaml"] {
+        let manifest = Manifests::read(file)?.the_only()?;
+        assert_eq!(every(&manifest, "image"), [&json!(format!("envoyproxy/envoy:v{ENVOY_VERSION}"))], "{file}");
+    }
+    Ok(())
 }

@@ -7,8 +7,7 @@ use boon::{Compiler, SchemaIndex, Schemas};
 use sandbox::envoy::workspace_root;
 use sandbox::wheel;
 use serde_json::{Map, Value, json};
-
-use crate::manifests::each;
+use tests::manifests::each;
 
 /// The version of Kubernetes whose own kinds are meant.
 const KUBERNETES: &str = "1.37.0";

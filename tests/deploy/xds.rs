@@ -38,7 +38,7 @@ pub fn seconds(duration: &Value) -> Value {
 /// The cluster `segment`, reached over TLS with the system's authorities.
 pub fn cluster(host: &Value, port: &Value, sni: &Value, names: &Value) -> Value {
     let names: Vec<_> =
-        crate::manifests::each(names).map(|name| json!({ "san_type": "DNS", "matcher": { "exact": name } })).collect();
+        tests::manifests::each(names).map(|name| json!({ "san_type": "DNS", "matcher": { "exact": name } })).collect();
     json!({
         "name": "segment",
         "type": "STRICT_DNS",

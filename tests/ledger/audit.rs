@@ -104,7 +104,7 @@ fn compare(event: &Event, expected: &Envelope, body: &[u8], mut call: Value) -> 
         "event": expected.event,
         "userId": expected.user_id,
         "messageId": expected.message_id,
-        "context": {"library": {"name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION")}},
+        "context": {"library": {"name": "stigg-segment-filter", "version": env!("CARGO_PKG_VERSION")}},
         "properties": null,
     });
     if !expected.timestamp.is_null() {

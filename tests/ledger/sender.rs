@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 use sandbox::stigg::Webhook;
+use tests::edge::{Connection, PATH, SECRET, post, request};
 use tokio::time::{sleep, timeout};
 
-use crate::edge::{Connection, PATH, SECRET, post, request};
 use crate::event::Event;
 
 /// How many times faster than the real one this test's time runs.

@@ -11,7 +11,7 @@ use sandbox::yardstick::Variant;
 use super::plot::{Plot, Series};
 use super::results::{Event, Machine, Results, Round, Spread};
 use super::{EVENTS, KIB};
-use crate::marked::write_between;
+use sandbox::marked::write_between;
 
 /// What the README has between its marks.
 pub const README_MARK: &str = "make bench";

@@ -16,5 +16,5 @@ pub mod exchange;
 pub mod gateway;
 pub mod services;
 
-#[path = "../../cases/mod.rs"]
+#[path = "../../src/cases.rs"]
 pub mod cases;

@@ -1,0 +1,210 @@
+//! The ways to run it in deploy/: the Envoy that comes of each does what it is there for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use sandbox::envoy::{Envoy, Options};
+use sandbox::segment::{Behaviour, Segment};
+use sandbox::stigg::Webhook;
+use serde_json::{Value, json};
+use tests::edge::*;
+use tests::manifests::*;
+
+use crate::container::{self, Container};
+use crate::{envoy_gateway, istio};
+
+/// The secrets that a manifest can refer to, by their key in the Kubernetes Secret.
+const SECRETS: [(&str, &str); 3] = [
+    ("SEGMENT_WRITE_KEY", WRITE_KEY),
+    ("STIGG_WEBHOOK_SECRET", SECRET),
+    ("STIGG_WEBHOOK_SECRET_PREVIOUS", PREVIOUS_SECRET),
+];
+
+/// The environment of a container, from the Secret that the page on deployment has one create, and from nothing else.
+fn environment(container: &Value) -> Result<Options> {
+    let secrets = BTreeMap::from(SECRETS);
+    let mut options = Options::default();
+    for variable in each(&container["env"]) {
+        let reference = &variable["valueFrom"]["secretKeyRef"];
+        assert_eq!(reference["name"], "stigg-segment", "{variable}");
+        let key = reference["key"].as_str().context("a reference has a key")?;
+        options = options.env(variable["name"].as_str().context("a variable has a name")?, secrets[key]);
+    }
+    Ok(options)
+}
+
+/// Sends a webhook to a gateway that knows the host of the manifests.
+async fn ask(edge: &Edge, request: String) -> Result<Response> {
+    let mut connection = edge.connect().await?;
+    connection.send(request.replace("host: edge", &format!("host: {HOST}"))).await?;
+    connection.response().await
+}
+
+/// The host that manifests stand for one's own with.
+const HOST: &str = "webhooks.example.com";
+
+/// Bodies may be about as large as the filter takes.
+async fn takes_large_bodies(edge: &Edge) -> Result<()> {
+    let event = format!(r#"{{"type":"plan.created","x":"{}"}}"#, "x".repeat(500 * 1024));
+    for request in [post(&event), post_chunked(&event, 10_000)] {
+        assert_eq!(ask(edge, request).await?.status, 204);
+    }
+    Ok(())
+}
+
+/// What is true of every deployment: who may send, what is sent, and that nothing else reaches Segment.
+async fn forwards_ignores_and_refuses(edge: &Edge, besides: &[&str]) -> Result<()> {
+    for request in [post(CATALOG_EVENT), post_chunked(CATALOG_EVENT, 7)] {
+        assert_eq!(ask(edge, request).await?.status, 204);
+    }
+    for (request, status, code) in [
+        (post(EVENT).replace(SECRET, "wrong"), 401, "unauthorized"),
+        (post("{"), 400, "malformed_json"),
+        (request("GET", "", ""), 405, "method_not_allowed"),
+    ] {
+        let refused = ask(edge, request).await?;
+        assert!(refused.status == status && refused.body.contains(code), "{refused:?}");
+    }
+    assert_eq!(edge.segment.connections(), 0);
+
+    for secret in [SECRET, PREVIOUS_SECRET] {
+        edge.segment.clear();
+        let reply = ask(edge, post(EVENT).replace(SECRET, secret)).await?;
+        assert_eq!((reply.status, reply.body.as_str()), (200, r#"{"success":true}"#));
+        let call = &edge.segment.wait_for(1, PATIENCE).await?[0];
+        assert_eq!((call.method.as_str(), call.path.as_str()), ("POST", "/v1/track"));
+        assert_eq!((call.sni.as_deref(), call.host.as_deref()), (Some("api.segment.io"), Some("api.segment.io")));
+        assert_eq!(call.write_key.as_deref(), Some(WRITE_KEY));
+        assert_eq!(call.json()["properties"], serde_json::from_str::<Value>(EVENT)?);
+        let mut expected =
+            BTreeSet::from(["authorization", "content-length", "content-type", "user-agent", "x-request-id"]);
+        expected.extend(besides);
+        let names: BTreeSet<_> = call.headers.keys().map(|name| name.as_str()).filter(|name| *name != "host").collect();
+        assert_eq!(names, expected);
+    }
+    Ok(())
+}
+
+/// Envoy sends again what Segment could not take, and not what it would not.
+async fn retries(edge: &Edge) -> Result<()> {
+    for (status, calls) in [(503, 2), (429, 2), (400, 1)] {
+        edge.segment.clear();
+        edge.segment.script([Behaviour::Answer { status, headers: vec![], body: String::new(), accept: false }]);
+        let reply = ask(edge, post(EVENT)).await?;
+        assert_eq!(reply.status, if calls == 1 { status } else { 200 });
+        assert_eq!(edge.segment.calls().len(), calls, "{status}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_envoy_that_istio_configures_forwards_ignores_and_refuses() -> Result<()> {
+    let manifests = Manifests::read("istio.yaml")?;
+    let segment = Segment::start().await?;
+    let config = istio::config(&manifests, &segment)?;
+    let container = &manifests.the("Deployment")?["spec"]["template"]["spec"]["containers"][0];
+    let edge = Edge { envoy: Envoy::start(config, environment(container)?).await?, segment };
+    forwards_ignores_and_refuses(&edge, &[]).await?;
+    takes_large_bodies(&edge).await?;
+    retries(&edge).await?;
+    let elsewhere = ask(&edge, post(EVENT).replace(PATH, "/elsewhere")).await?;
+    assert!(elsewhere.status == 404 && elsewhere.body.contains("not_found"), "{elsewhere:?}");
+    assert!(elsewhere.head.contains("content-type: application/json"), "{elsewhere:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_envoy_that_envoy_gateway_configures_forwards_ignores_and_refuses() -> Result<()> {
+    let manifests = Manifests::read("envoy-gateway.yaml")?;
+    let segment = Segment::start().await?;
+    let config = envoy_gateway::config(&manifests, &segment)?;
+    let proxy = &manifests.the("EnvoyProxy")?["spec"]["provider"]["kubernetes"]["envoyDeployment"]["container"];
+    let edge = Edge { envoy: Envoy::start(config, environment(proxy)?).await?, segment };
+    forwards_ignores_and_refuses(&edge, &["x-forwarded-host"]).await?;
+    takes_large_bodies(&edge).await?;
+    retries(&edge).await?;
+    // The filter runs for no other path.
+    assert_eq!(ask(&edge, post(EVENT).replace(PATH, "/elsewhere")).await?.status, 404);
+    Ok(())
+}
+
+/// A container starts as it is, and its Envoy does what envoy.yaml says.
+async fn runs(container: Container) -> Result<Edge> {
+    let output = container.validate()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && !said.contains("[error]"), "{said}");
+    let segment = Segment::start().await?;
+    let edge = Edge { envoy: container.start(&segment).await?, segment };
+    forwards_ignores_and_refuses(&edge, &[]).await?;
+    if !refuses_large_bodies().await? {
+        takes_large_bodies(&edge).await?;
+    }
+    Ok(edge)
+}
+
+#[tokio::test]
+async fn the_container_on_kubernetes_runs_what_is_shipped() -> Result<()> {
+    let Some(manifests) = Manifests::kubernetes()? else { return Ok(()) };
+    let pod = &manifests.the("Deployment")?["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    let edge = runs(Container::of_deployment(&manifests, environment(container)?)?).await?;
+
+    let [ports, metrics] = &each(&container["ports"]).collect::<Vec<_>>()[..] else { panic!("{container}") };
+    assert_eq!(ports["containerPort"], container::port()?);
+    assert_eq!(manifests.the("Service")?["spec"]["ports"][0]["targetPort"], ports["name"]);
+    let annotations = &manifests.the("Deployment")?["spec"]["template"]["metadata"]["annotations"];
+    assert_eq!(annotations["prometheus.io/port"], json!(metrics["containerPort"].to_string()));
+    let path = annotations["prometheus.io/path"].as_str().context("no path")?;
+    let scrape = async |method: &str, path: &str| {
+        let address = edge.envoy.addr("metrics").context("no metrics")?;
+        Webhook::new("").method(method.parse()?).send(&format!("http://{address}{path}")).await
+    };
+    assert!(scrape("GET", path).await?.text().contains("stigg_segment_webhooks{"));
+    for (method, path) in [("POST", "/quitquitquit"), ("GET", "/config_dump"), ("POST", path)] {
+        assert_eq!(scrape(method, path).await?.status, 404, "{method} {path}");
+    }
+    for probe in ["startupProbe", "readinessProbe"] {
+        let get = &container[probe]["httpGet"];
+        let path = get["path"].as_str().context("a path")?;
+        let answer = Webhook::new("").method("GET".parse()?).send(&edge.envoy.url(path)).await?;
+        assert_eq!((answer.status, &get["port"]), (200, &ports["name"]), "{probe}");
+    }
+    for (kind, path) in [
+        ("PodDisruptionBudget", "/spec/selector/matchLabels"),
+        ("Service", "/spec/selector"),
+        ("Deployment", "/spec/selector/matchLabels"),
+    ] {
+        let labels = manifests.the("Deployment")?.pointer("/spec/template/metadata/labels");
+        assert_eq!(manifests.the(kind)?.pointer(path), labels, "{kind}");
+    }
+    let Value::Array(stop) = &container["lifecycle"]["preStop"]["exec"]["command"] else { panic!("{container}") };
+    let [Value::String(_), Value::String(seconds)] = &stop[..] else { panic!("{stop:?}") };
+    let grace = pod["terminationGracePeriodSeconds"].as_u64().context("no grace period")?;
+    assert!(grace > seconds.parse::<u64>()? + container::drain_seconds()?, "killed while it drains");
+    let heap = container::largest_heap()?;
+    assert!(bytes(&container["resources"]["limits"]["memory"])? > heap, "killed before Envoy sheds load");
+    let scaled = &manifests.the("HorizontalPodAutoscaler")?["spec"]["scaleTargetRef"];
+    assert_eq!(scaled["name"], manifests.the("Deployment")?["metadata"]["name"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_container_of_docker_compose_runs_what_is_shipped() -> Result<()> {
+    let service = &Manifests::read("compose.yaml")?.the_only()?["services"]["envoy"];
+    let edge = runs(Container::of_compose(service, container::from_environment(service, &SECRETS)?)?).await?;
+    assert_eq!(service["ports"], json!([format!("${{PORT:-10000}}:{}", container::port()?)]));
+
+    let grace = service["stop_grace_period"].as_str().and_then(|period| period.strip_suffix('s'));
+    assert!(grace.context("no grace period")?.parse::<u64>()? > container::drain_seconds()?, "killed while it drains");
+
+    let [shell, flag, script] = &texts(&service["healthcheck"]["test"])[1..] else { panic!("{service}") };
+    let webhooks = edge.envoy.url("");
+    let (_, port) = webhooks.rsplit_once(':').unwrap();
+    let script = script.replace(&format!("/{}", container::port()?), &format!("/{port}"));
+    let healthy = || Ok::<_, anyhow::Error>(Command::new(shell).args([flag, script.as_str()]).status()?.success());
+    assert!(healthy()?);
+    edge.envoy.admin_post("/healthcheck/fail").await?;
+    assert!(!healthy()?);
+    Ok(())
+}

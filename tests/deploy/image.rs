@@ -1,0 +1,93 @@
+//! The OCI image of the filter: the same each time, taken by a registry, and what comes back runs.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use flate2::read::GzDecoder;
+use sandbox::envoy::{Config, Options, SKIPPED, validate, workspace_root};
+use sandbox::image;
+use serde_json::Value;
+
+use crate::registry::{Registry, skopeo};
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// A blob of an image layout.
+fn blob(layout: &Path, descriptor: &Value) -> Result<Vec<u8>> {
+    let digest = descriptor["digest"].as_str().and_then(|digest| digest.strip_prefix("sha256:"));
+    Ok(std::fs::read(layout.join("blobs/sha256").join(digest.context("no digest")?))?)
+}
+
+/// The manifest of the only image of a layout.
+fn manifest(layout: &Path) -> Result<Value> {
+    let index: Value = serde_json::from_slice(&std::fs::read(layout.join("index.json"))?)?;
+    assert_eq!(index["manifests"].as_array().map(Vec::len), Some(1));
+    Ok(serde_json::from_slice(&blob(layout, &index["manifests"][0])?)?)
+}
+
+/// The module in an image, found as Istio and Envoy Gateway find it: the `plugin.wasm` of the last layer, which must be of
+/// the one type that they take.
+fn module(layout: &Path) -> Result<Vec<u8>> {
+    let manifest = manifest(layout)?;
+    let layer = manifest["layers"].as_array().and_then(|layers| layers.last()).context("no layer")?;
+    assert_eq!(layer["mediaType"], "application/vnd.oci.image.layer.v1.tar+gzip");
+    let layer = blob(layout, layer)?;
+    for entry in tar::Archive::new(GzDecoder::new(layer.as_slice())).entries()? {
+        let mut entry = entry?;
+        if entry.path()?.file_name().is_some_and(|name| name == "plugin.wasm") {
+            let mut module = Vec::new();
+            std::io::Read::read_to_end(&mut entry, &mut module)?;
+            return Ok(module);
+        }
+    }
+    anyhow::bail!("no plugin.wasm")
+}
+
+#[test]
+fn the_same_module_gives_the_same_image() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let built = Config::shipped()?.module_file()?;
+    let digest = image::write(&built, VERSION, &folder.path().join("a"))?;
+    assert_eq!(image::write(&built, VERSION, &folder.path().join("b"))?, digest);
+    // Over the one that is there.
+    let other = folder.path().join("other.wasm");
+    std::fs::write(&other, "other")?;
+    assert_ne!(image::write(&other, VERSION, &folder.path().join("a"))?, digest);
+    assert_eq!(module(&folder.path().join("a"))?, b"other");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_a_registry_gives_back_is_the_module_and_runs() -> Result<()> {
+    let registry = match Registry::start() {
+        Ok(registry) => registry,
+        Err(missing) => {
+            println!("{SKIPPED}{missing:#}");
+            return Ok(());
+        }
+    };
+    let folder = tempfile::tempdir()?;
+    let (sent, received) = (folder.path().join("sent"), folder.path().join("received"));
+    let config = Config::shipped()?;
+    let digest = image::write(&config.module_file()?, VERSION, &sent)?;
+
+    // As the page on deployment says.
+    let page = std::fs::read_to_string(workspace_root().join("docs/deployment.md"))?;
+    let command = page.lines().find_map(|line| line.trim().strip_prefix("skopeo copy ")).context("no skopeo copy")?;
+    let [from, to] = command.split(' ').collect::<Vec<_>>()[..] else { panic!("{command}") };
+    let from = from.replace("target/image", &sent.to_string_lossy());
+    let there = to.replace("registry.example.com", registry.address());
+    skopeo(["copy", "--dest-tls-verify=false", &from, &there])?;
+    assert!(there.ends_with(&format!("/stigg-segment-filter:{VERSION}")), "{there}");
+    assert_eq!(skopeo(["inspect", "--tls-verify=false", "--format={{.Digest}}", &there])?.trim(), digest);
+    skopeo(["copy", "--src-tls-verify=false", &there, &format!("oci:{}", received.display())])?;
+
+    let module = module(&received)?;
+    assert!(module == std::fs::read(config.module_file()?)?, "not the module that was sent");
+    let file = folder.path().join("plugin.wasm");
+    std::fs::write(&file, module)?;
+    let environment = Options::default().env("SEGMENT_WRITE_KEY", &"k".repeat(32)).env("STIGG_WEBHOOK_SECRET", "s");
+    let opinion = validate(config.module(&file)?, environment).await?;
+    assert!(opinion.accepted, "{}", opinion.log);
+    Ok(())
+}

@@ -1,0 +1,11 @@
+//! The ways to deploy the filter: the manifests, the image, and the Envoys that result.
+
+mod container;
+mod deployments;
+mod envoy_gateway;
+mod image;
+mod istio;
+mod manifests;
+mod registry;
+mod schemas;
+mod xds;

@@ -1,0 +1,216 @@
+//! What a stranger, or a broken sender, cannot do.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use sandbox::stigg::Webhook;
+use serde_json::json;
+use tests::edge::*;
+
+/// A second request that must never be taken for one: it asks for something else than the first.
+const SMUGGLED: &str = "POST /webhooks/stigg HTTP/1.1\r\nhost: edge\r\nx-smuggled: 1\r\ncontent-length: 2\r\n\r\n{}";
+
+/// What reached Segment is exactly one call for [`EVENT`], or nothing.
+fn assert_nothing_smuggled(edge: &Edge) {
+    for call in edge.segment.calls() {
+        assert_eq!((call.method.as_str(), call.path.as_str()), ("POST", "/v1/track"));
+        assert!(call.body.ends_with(format!("\"properties\":{EVENT}}}").as_bytes()), "{call:?}");
+        assert_eq!(call.header("content-length"), Some(call.body.len().to_string().as_str()));
+    }
+}
+
+#[tokio::test]
+async fn requests_cannot_be_smuggled_past_the_filter() -> Result<()> {
+    for edge in Edge::start_both_ways().await? {
+        let length = EVENT.len();
+        let chunked = format!("{length:x}\r\n{EVENT}\r\n0\r\n\r\n");
+        let mut attempts = Vec::new();
+        for (what, headers, body) in [
+            ("two lengths", format!("content-length: {length}\r\ncontent-length: 5\r\n"), EVENT.to_owned()),
+            (
+                "the same length twice",
+                format!("content-length: {length}\r\ncontent-length: {length}\r\n"),
+                EVENT.to_owned(),
+            ),
+            ("a list of lengths", format!("content-length: {length}, {length}\r\n"), EVENT.to_owned()),
+            (
+                "length and chunks",
+                format!("content-length: {length}\r\ntransfer-encoding: chunked\r\n"),
+                chunked.clone(),
+            ),
+            ("chunks and length", "transfer-encoding: chunked\r\ncontent-length: 4\r\n".into(), chunked.clone()),
+            ("odd chunks", "transfer-encoding: xchunked\r\n".into(), chunked.clone()),
+            ("chunks and more", "transfer-encoding: chunked, identity\r\n".into(), chunked.clone()),
+            ("chunks twice", "transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n".into(), chunked.clone()),
+            ("a signed length", format!("content-length: +{length}\r\n"), EVENT.to_owned()),
+            ("a hexadecimal length", format!("content-length: 0x{length:x}\r\n"), EVENT.to_owned()),
+            ("a negative length", "content-length: -1\r\n".into(), EVENT.to_owned()),
+            ("a space before the colon", format!("content-length : {length}\r\n"), EVENT.to_owned()),
+            ("a bad chunk size", "transfer-encoding: chunked\r\n".into(), format!("zz\r\n{EVENT}\r\n0\r\n\r\n")),
+            ("a header with NUL", format!("content-length: {length}\r\nx: a\0b\r\n"), EVENT.to_owned()),
+        ] {
+            let mut connection = edge.connect().await?;
+            // The answer may come before all has been sent.
+            let _ = connection.send(request("POST", &headers, &body) + SMUGGLED).await;
+            attempts.push((what, connection));
+        }
+        for (what, mut connection) in attempts {
+            let answers = connection.closed().await?;
+            let refused = ["HTTP/1.1 400 Bad Request\r\n", "HTTP/1.1 501 Not Implemented\r\n"];
+            assert!(refused.iter().any(|status| answers.starts_with(status)), "{what}: {answers}");
+            assert_eq!(answers.matches("HTTP/1.1").count(), 1, "{what}: {answers}");
+            assert_nothing_smuggled(&edge);
+        }
+        // A body longer than announced is a second, malformed request, and not part of the first.
+        let mut connection = edge.connect().await?;
+        connection.send(post(EVENT) + "trailing garbage\r\n\r\n").await?;
+        assert_eq!(connection.response().await?.status, 200);
+        connection.closed().await?;
+        assert_nothing_smuggled(&edge);
+        // The requests after the rewritten, longer one on the same upstream connection arrive whole.
+        let mut connection = edge.connect().await?;
+        for _ in 0..5 {
+            connection.send(post(EVENT)).await?;
+            assert_eq!(connection.response().await?.status, 200);
+        }
+        assert_nothing_smuggled(&edge);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn bodies_made_to_hurt_are_answered_and_nothing_else_suffers() -> Result<()> {
+    if refuses_large_bodies().await? {
+        return Ok(());
+    }
+    let edge = Edge::start_with(|config| {
+        config
+            .edit_plugin_configuration(|plugin| {
+                plugin["max_body_bytes"] = json!(2 * 1024 * 1024);
+                plugin["max_event_bytes"] = json!(2 * 1024 * 1024);
+            })?
+            .set(
+                &format!(
+                    "{}/route_config/virtual_hosts/webhooks/request_body_buffer_limit",
+                    sandbox::envoy::HTTP_CONNECTION_MANAGER
+                ),
+                json!(4 * 1024 * 1024),
+            )
+    })
+    .await?;
+    let vms = edge.envoy.stat(VMS).await?;
+    // Segment would refuse calls of this size; here only that they leave the filter whole matters.
+    edge.segment.behave(sandbox::segment::Behaviour::status(200));
+    let event = |x: &str| format!(r#"{{"type":"a","messageId":"m","customer":{{"id":"c"}},"x":{x}}}"#);
+    let deep = 100_000;
+    for (what, body, status) in [
+        ("nested arrays", event(&("[".repeat(deep) + &"]".repeat(deep))), 200),
+        ("nested objects", event(&(r#"{"a":"#.repeat(deep) + "1" + &"}".repeat(deep))), 200),
+        ("nested and never closed", event(&"[".repeat(deep)), 400),
+        ("a long string", event(&format!("\"{}\"", "x".repeat(1 << 20))), 200),
+        ("a long string of escapes", event(&format!("\"{}\"", r"\u0000".repeat(1 << 17))), 200),
+        ("a long number", event(&"9".repeat(1 << 20)), 200),
+        ("a long exponent", event(&format!("1e{}", "9".repeat(1 << 16))), 200),
+        ("many keys", event(&format!("{{{}\"z\":0}}", r#""k":0,"#.repeat(100_000))), 200),
+        ("a long key", event(&format!("{{\"{}\":0}}", "k".repeat(1 << 20))), 200),
+        ("lone surrogates", event(r#""\ud800\ud800\udfff""#), 200),
+        ("an escaped NUL", event(r#""\u0000""#), 200),
+        ("a NUL byte in a string", event("\"\0\""), 400),
+        ("a NUL byte behind", event("0") + "\0", 400),
+        ("a byte order mark", "\u{feff}".to_owned() + &event("0"), 400),
+    ] {
+        edge.segment.clear();
+        let reply = edge.send(Webhook::new(body.clone())).await?;
+        assert_eq!(reply.status, status, "{what}: {}", reply.text());
+        match status {
+            200 => assert!(edge.segment.calls()[0].body.ends_with(&[body.as_bytes(), b"}"].concat()), "{what}"),
+            _ => {
+                assert_eq!((edge.segment.calls().len(), &reply.json()["code"]), (0, &json!("malformed_json")), "{what}")
+            }
+        }
+    }
+    for invalid in [b"\xff".as_slice(), b"\xc3\x28", b"\xed\xa0\x80", b"\xf8\x88\x80\x80\x80"] {
+        let [before, behind] = ["{\"type\":\"a\",\"customer\":{\"id\":\"c\"},\"deep\":[{\"x\":\"", "\"}]}"];
+        edge.segment.clear();
+        let reply = edge.send(Webhook::new([before.as_bytes(), invalid, behind.as_bytes()].concat())).await?;
+        assert_eq!((reply.status, edge.segment.calls().len()), (400, 0));
+        assert!(reply.text().contains(&format!("valid UTF-8 at byte {}", before.len())), "{}", reply.text());
+    }
+    // The worker is the one it was: no request trapped the VM.
+    assert_eq!(edge.send_event(EVENT).await?.status, 200);
+    assert!(!edge.envoy.log().contains("panicked"), "{}", edge.envoy.log_tail());
+    assert_eq!(edge.envoy.stat(VMS).await?, vms);
+    Ok(())
+}
+
+/// How many VMs were ever made.
+const VMS: &str = "wasm.envoy.wasm.runtime.v8.created";
+
+#[tokio::test]
+async fn a_slow_sender_holds_nothing_for_ever() -> Result<()> {
+    let edge = Edge::start().await?;
+    let patience = Duration::from_secs(15);
+    let drip = async |sent_at_once: usize| -> Result<(String, Duration)> {
+        let mut connection = edge.connect().await?;
+        let begin = Instant::now();
+        let whole = post(EVENT);
+        let (start, rest) = whole.split_at(sent_at_once);
+        connection.send(start).await?;
+        for byte in rest.bytes() {
+            connection.send([byte]).await?;
+            if let Ok(response) = tokio::time::timeout(Duration::from_secs(1), connection.response()).await {
+                return Ok((response?.head, begin.elapsed()));
+            }
+            assert!(begin.elapsed() < patience, "still held");
+        }
+        panic!("was not slow enough")
+    };
+    let (head, took) = drip(post(EVENT).len() - EVENT.len()).await?;
+    assert!(head.starts_with("http/1.1 408") && took < patience, "{head} after {took:?}");
+    let (head, took) = drip(10).await?;
+    assert!(head.starts_with("http/1.1 408") && took < patience, "{head} after {took:?}");
+    assert_eq!(edge.segment.connections(), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_takes_its_request_with_it() -> Result<()> {
+    for edge in Edge::start_both_ways().await? {
+        let half = post(EVENT);
+        for end in [40, half.len() - EVENT.len(), half.len() - 1] {
+            let mut connection = edge.connect().await?;
+            connection.send(&half.as_bytes()[..end]).await?;
+            drop(connection);
+        }
+        let gone = "http.webhooks.downstream_cx_destroy_remote";
+        edge.envoy.wait_for_stat(gone, 3, PATIENCE).await?;
+        assert_eq!(edge.envoy.stat("http.webhooks.downstream_rq_active").await?, 0);
+        assert_eq!(edge.segment.requests_begun(), 0);
+        assert_eq!(edge.send_event(EVENT).await?.status, 200);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn headers_over_the_limits_are_refused() -> Result<()> {
+    let edge = Edge::start().await?;
+    for (what, headers) in [
+        ("too many", (0..100).map(|n| format!("x-{n}: 1\r\n")).collect::<String>()),
+        ("too large", format!("x: {}\r\n", "x".repeat(20_000))),
+    ] {
+        let mut connection = edge.connect().await?;
+        let _ = connection.send(request("POST", &format!("{headers}content-length: {}\r\n", EVENT.len()), EVENT)).await;
+        assert_eq!(connection.response().await?.status, 431, "{what}");
+    }
+    // A header with an underscore is dropped, and no reason to lose an event.
+    let reply = edge.send(Webhook::new(EVENT).header("x_underscore", "1").header("stigg_webhooks_secret", "x")).await?;
+    assert_eq!(reply.status, 200);
+    // Paths that another server might read differently.
+    for path in ["/webhooks%2Fstigg", "/webhooks%5cstigg"] {
+        assert_eq!(Webhook::new(EVENT).secret(SECRET).send(&edge.envoy.url(path)).await?.status, 400, "{path}");
+    }
+    for path in ["//webhooks/stigg", "/x/../webhooks/stigg"] {
+        assert_eq!(Webhook::new(EVENT).secret(SECRET).send(&edge.envoy.url(path)).await?.status, 200, "{path}");
+    }
+    Ok(())
+}

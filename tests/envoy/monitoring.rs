@@ -1,0 +1,116 @@
+//! The alerting rules and the dashboard, against the metrics of a running Envoy.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+
+use anyhow::{Context, Result};
+use promql_parser::parser::{self, Expr, LabelModifier, VectorSelector};
+use promql_parser::util::{ExprVisitor, walk_expr};
+use sandbox::envoy::workspace_root;
+use serde_json::Value;
+use stigg_segment::metrics::Metric;
+use stigg_segment::reply::{Ignored, Rejection};
+use tests::edge::*;
+
+fn shipped(file: &str) -> Result<String> {
+    std::fs::read_to_string(workspace_root().join(file)).with_context(|| file.to_owned())
+}
+
+fn alerts() -> Result<Vec<Value>> {
+    let rules: Value = serde_yaml_ng::from_str(&shipped("deploy/alerts.yaml")?)?;
+    let groups = rules["groups"].as_array().unwrap();
+    Ok(groups.iter().flat_map(|group| group["rules"].as_array().unwrap()).cloned().collect())
+}
+
+/// Whatever a PromQL expression selects, and by which labels it groups that.
+#[derive(Default)]
+struct Selected {
+    selectors: Vec<VectorSelector>,
+    labels: BTreeSet<String>,
+}
+
+impl ExprVisitor for Selected {
+    type Error = Infallible;
+
+    fn pre_visit(&mut self, expr: &Expr) -> Result<bool, Infallible> {
+        match expr {
+            Expr::VectorSelector(selector) => self.selectors.push(selector.clone()),
+            Expr::MatrixSelector(matrix) => self.selectors.push(matrix.vs.clone()),
+            Expr::Aggregate(aggregate) => {
+                if let Some(LabelModifier::Include(labels)) = &aggregate.modifier {
+                    self.labels.extend(labels.labels.iter().cloned());
+                }
+            }
+            _ => {}
+        }
+        Ok(true)
+    }
+}
+
+#[tokio::test]
+async fn every_expression_selects_metrics_that_envoy_has() -> Result<()> {
+    let edge = Edge::start().await?;
+    edge.send_event(EVENT).await?;
+    let text = edge.envoy.admin_get("/stats/prometheus").await?;
+    // A name, and the labels of each of its series.
+    let mut series: BTreeMap<&str, Vec<BTreeMap<&str, &str>>> = BTreeMap::new();
+    for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+        let (name, rest) = line.split_once('{').unwrap();
+        let labels = rest.rsplit_once('}').unwrap().0.split(',').filter_map(|label| label.split_once('='));
+        series.entry(name).or_default().push(labels.map(|(label, value)| (label, value.trim_matches('"'))).collect());
+    }
+
+    let dashboard: Value = serde_json::from_str(&shipped("deploy/dashboard.json")?)?;
+    let targets = dashboard["panels"].as_array().unwrap().iter().flat_map(|panel| panel["targets"].as_array().unwrap());
+    let targets = targets.map(|target| target["expr"].as_str().unwrap().replace("$__rate_interval", "5m"));
+    let rules = alerts()?.into_iter().map(|rule| rule["expr"].as_str().unwrap().to_owned());
+    let expressions: Vec<_> = targets.chain(rules).collect();
+    assert!(expressions.len() > 20);
+    for expression in expressions {
+        let parsed = parser::parse(&expression).map_err(|error| anyhow::anyhow!("{expression}: {error}"))?;
+        let mut selected = Selected::default();
+        let Ok(_) = walk_expr(&mut selected, &parsed);
+        assert!(!selected.selectors.is_empty(), "{expression}");
+        for selector in selected.selectors {
+            let name = selector.name.as_deref().unwrap();
+            let known = series.get(name).with_context(|| format!("Envoy has no {name}: {expression}"))?;
+            let chosen: Vec<_> = known
+                .iter()
+                .filter(|labels| {
+                    let matchers = &selector.matchers.matchers;
+                    matchers.iter().all(|matcher| matcher.is_match(labels.get(matcher.name.as_str()).unwrap_or(&"")))
+                })
+                .collect();
+            assert!(!chosen.is_empty(), "nothing matches {selector} in {known:?}: {expression}");
+            for label in &selected.labels {
+                let has_it = chosen.iter().any(|labels| labels.contains_key(label.as_str()));
+                assert!(has_it, "{name} has no label {label}: {expression}");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn every_answer_and_every_metric_is_explained() -> Result<()> {
+    let page = shipped("docs/operations.md")?;
+    let readme = shipped("README.md")?;
+    let is_explained = |code: &str| [&page, &readme].iter().all(|page| page.contains(&format!("`{code}`")));
+    for code in Ignored::CODES.iter().chain(Rejection::CODES) {
+        assert!(is_explained(code), "{code}");
+    }
+    for metric in Metric::all() {
+        let name = metric.name().replacen('.', "_", 1);
+        let name = name.split('.').next().unwrap();
+        assert!(page.contains(&format!("`{name}`")), "{name}");
+    }
+    // Envoy's own answers have codes too.
+    let yaml = shipped("envoy.yaml")?;
+    for line in yaml.lines() {
+        for (_, code) in line.match_indices("code: ").map(|(at, _)| line.split_at(at + 6)) {
+            let code: String = code.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
+            assert!(code.is_empty() || is_explained(&code), "{code}");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,94 @@
+//! The WebAssembly VM: what it may do, and what becomes of the webhooks when it dies.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::Result;
+use sandbox::envoy::{Config, PLUGIN, workspace_root};
+use sandbox::module;
+use sandbox::stigg::Webhook;
+use tests::edge::*;
+use wasmparser::{Parser, Payload};
+
+#[tokio::test]
+async fn after_a_trap_the_filter_recovers_and_nothing_went_through_unmapped() -> Result<()> {
+    let trapping = module::trapping(&Config::shipped()?.module_file()?, "proxy_on_request_trailers")?;
+    let edge = Edge::start_with(|config| config.module(&trapping)).await?;
+    for round in 1..=2 {
+        assert_eq!(edge.send_event(EVENT).await?.status, 200);
+        let trap = edge.send(Webhook::new(EVENT).http2().trailer("x", "1")).await;
+        assert!(trap.map_or(true, |reply| reply.status == 503), "a request that traps the VM fails");
+        // Whatever comes while there is no VM is refused, until there is one again.
+        let recovered = async {
+            let mut refused = 0;
+            loop {
+                match edge.send_event(EVENT).await?.status {
+                    200 => return anyhow::Ok(refused),
+                    503 => refused += 1,
+                    other => anyhow::bail!("{other}"),
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let refused = tokio::time::timeout(PATIENCE, recovered).await??;
+        println!("{refused} webhooks refused until the VM was back");
+        assert_eq!(edge.segment.calls().len(), 2 * round);
+    }
+    for call in edge.segment.calls() {
+        assert!(call.body.starts_with(br#"{"event":"customer_payment_failed","userId":"acme","#), "{call:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_filter_may_do_what_it_does_and_nothing_else() -> Result<()> {
+    let config = Config::shipped()?;
+    let allowed = config.get(&format!("{PLUGIN}/capability_restriction_config/allowed_capabilities"))?;
+    let allowed: BTreeSet<_> = allowed.as_object().unwrap().keys().map(String::as_str).collect();
+
+    // Host calls: those that src/host.rs declares, and those that the module needs to log, to read its environment and
+    // to end.
+    let host = std::fs::read_to_string(workspace_root().join("src/host.rs"))?;
+    let declared = host.lines().filter_map(|line| line.trim().strip_prefix("fn proxy_")?.split('(').next());
+    let mut used: BTreeSet<_> = declared.map(|name| format!("proxy_{name}")).collect();
+    used.extend(["proxy_log", "environ_get", "environ_sizes_get", "fd_write", "proc_exit"].map(str::to_owned));
+    // Callbacks: those that src/host.rs implements, and those of a context's life.
+    let implemented = host.lines().filter_map(|line| line.trim().strip_prefix("fn on_")?.split('(').next());
+    used.extend(implemented.map(|name| format!("proxy_on_{}", name.trim_start_matches("http_"))));
+    let life = ["context_create", "vm_start", "delete", "memory_allocate"];
+    used.extend(life.map(|name| format!("proxy_on_{name}")));
+    assert_eq!(allowed, used.iter().map(String::as_str).collect());
+
+    // The module has all of these, so that none is a slip of the pen.
+    let module = std::fs::read(config.module_file()?)?;
+    let mut known = BTreeSet::new();
+    for payload in Parser::new(0).parse_all(&module) {
+        match payload? {
+            Payload::ImportSection(imports) => {
+                for import in imports.into_imports() {
+                    known.insert(import?.name);
+                }
+            }
+            Payload::ExportSection(exports) => {
+                for export in exports {
+                    known.insert(export?.name);
+                }
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(allowed.difference(&known).collect::<Vec<_>>(), [&""; 0]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn no_call_that_the_filter_makes_is_restricted() -> Result<()> {
+    let edge = Edge::start().await?;
+    for body in [EVENT, CATALOG_EVENT, "{", "[]"] {
+        edge.send(Webhook::new(body).http2().trailer("x", "1")).await?;
+        edge.send_event(body).await?;
+    }
+    let log = edge.envoy.log();
+    assert!(!log.contains("restricted"), "{log}");
+    Ok(())
+}

@@ -1,0 +1,100 @@
+//! The mapping against a reference that shares nothing with it, on thousands of documents that nobody wrote.
+//!
+//! What fuzzing finds (`make fuzz`) is kept in `tests/regressions/` and tried here again.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use tests::reference::documents::Generator;
+use tests::reference::{Outcome, compare, compare_redacted, configuration};
+
+/// Tells which document it was when a check panics.
+struct Trying<'a>(&'a str, &'a dyn std::fmt::Display);
+
+impl Drop for Trying<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the document was made by {} from {}", self.0, self.1);
+        }
+    }
+}
+
+/// Checks the documents that `make` makes of the seeds up to `seeds`.
+fn try_seeds(what: &str, seeds: u64, make: impl Fn(&mut Generator) -> Vec<u8>, mut check: impl FnMut(&[u8])) {
+    for seed in 0..seeds {
+        let _trying = Trying(what, &format!("seed {seed}"));
+        check(&make(&mut Generator::new(seed)));
+    }
+}
+
+fn try_files(folder: &str, mut check: impl FnMut(&[u8])) {
+    for file in files(folder) {
+        let _trying = Trying(folder, &file.display());
+        check(&std::fs::read(&file).unwrap());
+    }
+}
+
+fn files(folder: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let mut files: Vec<_> =
+        std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+/// One word for what became of a body.
+fn kind(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Call(_) => "call",
+        Outcome::Ignored => "ignored",
+        Outcome::Refused(code) => code,
+    }
+}
+
+#[test]
+fn events_that_nobody_wrote_are_mapped_as_by_the_reference() {
+    let seeds = 10_000;
+    let mut kinds = BTreeMap::new();
+    try_seeds("event", seeds, Generator::event, |body| *kinds.entry(kind(compare(body))).or_insert(0) += 1);
+    // Otherwise the generator has gone astray, and little was compared.
+    for kind in ["call", "ignored", "invalid_customer_id", "invalid_type", "malformed_json"] {
+        assert!(kinds.get(kind).is_some_and(|times| times * 100 > seeds), "{kinds:?}");
+    }
+}
+
+#[test]
+fn members_are_left_out_of_them_as_by_the_reference() {
+    try_seeds("event", 1_000, Generator::event, compare_redacted);
+}
+
+#[test]
+fn fixtures_are_mapped_as_by_the_reference_whole_and_mutated() {
+    let fixtures = files("fixtures");
+    assert!(!fixtures.is_empty());
+    try_files("fixtures", both);
+    for fixture in fixtures {
+        let body = std::fs::read(&fixture).unwrap();
+        try_seeds(&format!("mutation of {}", fixture.display()), 10, |generator| generator.mutate(&body), both);
+    }
+}
+
+fn both(body: &[u8]) {
+    compare(body);
+    compare_redacted(body);
+}
+
+#[test]
+fn whatever_the_configuration_no_secret_shows_and_a_line_is_a_line() {
+    let seeds = 5_000;
+    let mut right = 0;
+    try_seeds("configuration", seeds, Generator::configuration, |json| right += u64::from(configuration::check(json)));
+    assert!((seeds / 20..seeds / 2).contains(&right), "{right} of {seeds}");
+}
+
+#[test]
+fn what_fuzzing_found_stays_found() {
+    try_files("regressions/mapping", both);
+    try_files("regressions/configuration", |json| {
+        configuration::check(json);
+    });
+}

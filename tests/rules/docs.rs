@@ -1,0 +1,291 @@
+//! The pages: what they configure, they configure; what they command, runs; where they point, there is something.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use sandbox::envoy::{locate, workspace_root};
+use serde_json::Value;
+use stigg_segment::config::Config;
+use stigg_segment::path::Pattern;
+use tests::outcome::*;
+
+const CONFIGURATION: &str = "docs/configuration.md";
+
+fn read(file: &str) -> Result<String> {
+    std::fs::read_to_string(workspace_root().join(file)).with_context(|| file.to_owned())
+}
+
+/// Every page there is.
+fn pages() -> Result<Vec<String>> {
+    let mut pages = vec!["README.md".to_owned()];
+    for entry in std::fs::read_dir(workspace_root().join("docs"))? {
+        let name = entry?.file_name().into_string().unwrap();
+        if name.ends_with(".md") {
+            pages.push(format!("docs/{name}"));
+        }
+    }
+    Ok(pages)
+}
+
+/// A fenced block of a page.
+struct Block {
+    /// Where it begins, for messages.
+    place: String,
+    /// What stands behind the fence, such as `json configuration`.
+    kind: String,
+    text: String,
+    /// What a comment on the line before says of it, such as `in: /etc/envoy/secrets`.
+    comment: String,
+}
+
+fn blocks(page: &str) -> Result<Vec<Block>> {
+    let text = read(page)?;
+    let mut lines = text.lines().enumerate();
+    let mut blocks = Vec::new();
+    let mut before = "";
+    while let Some((number, line)) = lines.next() {
+        if let Some(kind) = line.strip_prefix("```") {
+            let inside = lines.by_ref().map(|(_, line)| line).take_while(|line| *line != "```");
+            let text = inside.collect::<Vec<_>>().join("\n");
+            let comment = before.strip_prefix("<!-- ").and_then(|rest| rest.strip_suffix(" -->")).unwrap_or_default();
+            let place = format!("{page}:{}", number + 1);
+            blocks.push(Block { place, kind: kind.to_owned(), text, comment: comment.to_owned() });
+        }
+        before = line;
+    }
+    Ok(blocks)
+}
+
+fn parse(configuration: &str) -> Result<Config> {
+    Ok(Config::parse(configuration.as_bytes(), |name| Some(format!("value of {name}")))?)
+}
+
+#[test]
+fn every_configuration_does_what_is_said_of_it() -> Result<()> {
+    let (mut configuration, mut event) = (String::new(), String::new());
+    let mut shown = 0;
+    for block in blocks(CONFIGURATION)? {
+        let outcome = || map_with(&configuration, event.as_bytes());
+        match block.kind.as_str() {
+            "json configuration" => {
+                parse(&block.text).with_context(|| block.place.clone())?;
+                configuration = block.text;
+            }
+            "json event" => event = block.text,
+            "json call" => {
+                let Outcome::Call(call) = outcome() else { panic!("{}: no call: {:?}", block.place, outcome()) };
+                let call: BTreeMap<String, Value> = serde_json::from_slice(&call)?;
+                let told: BTreeMap<String, Value> = serde_json::from_str(&block.text)?;
+                assert!(!told.is_empty(), "{}", block.place);
+                for (key, value) in told {
+                    assert_eq!(call.get(&key), Some(&value), "{}: {key}", block.place);
+                    shown += 1;
+                }
+            }
+            "text answer" => {
+                let Outcome::Answer(status, code) = outcome() else { panic!("{}: a call", block.place) };
+                assert_eq!(format!("{status} {code}"), block.text, "{}", block.place);
+                shown += 1;
+            }
+            other => panic!("{}: nobody looks at a block of {other}", block.place),
+        }
+    }
+    assert!(shown > 5, "the examples are gone");
+    Ok(())
+}
+
+#[test]
+fn the_setting_that_keeps_every_customer_keeps_what_the_page_says() -> Result<()> {
+    let page = read(CONFIGURATION)?;
+    let section = page.split("## `user_id`").nth(1).unwrap().split("\n## ").next().unwrap();
+    let in_code = |text: &str| -> Vec<Pattern> { text.split('`').skip(1).step_by(2).map(Pattern::new).collect() };
+    let rows = section.lines().filter(|line| line.starts_with("| `"));
+    let dropped: Vec<_> = rows.flat_map(|row| in_code(row.split('|').nth(1).unwrap())).collect();
+    let about_none = in_code(section.split("about no customer: ").nth(1).unwrap().split(", whose").next().unwrap());
+
+    let keeps_all = blocks(CONFIGURATION)?.into_iter().find(|block| block.text.contains("input.customerId")).unwrap();
+    let mut kinds = BTreeSet::new();
+    for entry in std::fs::read_dir(workspace_root().join("tests/fixtures"))? {
+        let file = entry?.path();
+        let name = file.file_name().unwrap().to_str().unwrap();
+        let Some(kind) = name.strip_suffix(".json").filter(|name| !name.ends_with(".track")) else { continue };
+        let body = std::fs::read(&file)?;
+        let is_call = |settings: &str| matches!(map_with(settings, &body), Outcome::Call(_));
+        let is_in = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(kind.as_bytes()));
+        let what = match (is_call("{}"), is_call(&keeps_all.text)) {
+            (true, true) => "always sent",
+            (false, true) => "kept by the setting",
+            (false, false) => "about no customer",
+            (true, false) => panic!("{kind} is lost by the setting"),
+        };
+        assert_eq!(is_in(&about_none), what == "about no customer", "{kind}: {what}");
+        assert_eq!(is_in(&dropped), what == "kept by the setting", "{kind}: {what}");
+        kinds.insert(what);
+    }
+    assert_eq!(kinds.len(), 3);
+    Ok(())
+}
+
+#[test]
+fn every_field_is_explained_with_its_default() -> Result<()> {
+    let refused = parse(r#"{"wirte_key": 1}"#).unwrap_err().to_string();
+    let fields = refused.rsplit_once("expected one of ").unwrap().1.split(", ");
+    let schema: Value = serde_json::from_str(&read("configuration.schema.json")?)?;
+    for field in fields.chain(["hold_request_headers", "environments"]) {
+        let of = |at: &str| schema.pointer(&format!("{at}/properties/{field}")).cloned();
+        let default = of("/$defs/environment").or_else(|| of("")).context(field.to_owned())?["default"].clone();
+        for page in ["README.md", CONFIGURATION] {
+            let page = read(page)?;
+            let (_, table) = page.split_once("| field | default | ").unwrap();
+            let mut rows = table.lines().map(|row| row.split('|').collect::<Vec<_>>());
+            let row = rows.find(|row| row.get(1).is_some_and(|name| name.contains(&format!("`{field}`"))));
+            let told = row.with_context(|| format!("{field} is in no table"))?[2].trim();
+            if default.is_null() {
+                assert_eq!(told, "", "{field}");
+            } else {
+                let told: Value = serde_json::from_str(told.trim_matches('`')).with_context(|| field.to_owned())?;
+                assert_eq!(told, default, "{field}");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Runs a block from the repository's root, or from the folder that its comment names, which a temporary one stands for.
+/// Targets of make are only looked for: one of them runs this test.
+fn run(block: &Block) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let stands_in = block.comment.starts_with("in: ");
+    for (file, text) in [("new.key", "a key"), ("new.crt", "a certificate")] {
+        std::fs::write(folder.path().join(file), text)?;
+    }
+    let envoy = locate()?;
+    let path = [envoy.parent().unwrap().to_str().unwrap(), &std::env::var("PATH")?].join(":");
+    let script = ["make() { command make --dry-run \"$@\" > /dev/null; }", &block.text].join("\n");
+    let output = Command::new("bash")
+        .args(["-euo", "pipefail", "-c", &script])
+        .current_dir(if stands_in { folder.path() } else { workspace_root() })
+        .env("PATH", path)
+        .envs([("SEGMENT_WRITE_KEY", "wk0123456789abcdefghijklmnopqrst"), ("STIGG_WEBHOOK_SECRET", "old")])
+        .envs([("NEW_SECRET", "new"), ("OLD_SECRET", "old"), ("NEW_KEY", "new.key"), ("NEW_CERTIFICATE", "new.crt")])
+        .output()?;
+    ensure!(output.status.success(), "{}: {}", block.place, String::from_utf8_lossy(&output.stderr));
+    if stands_in {
+        let is = |file: &str, text: &str| std::fs::read_to_string(folder.path().join(file)).is_ok_and(|is| is == text);
+        let key = "d2swMTIzNDU2Nzg5YWJjZGVmZ2hpamtsbW5vcHFyc3Q6"; // base64 of the key and a colon
+        ensure!(
+            is("stigg", "new\nold\n") || is("segment", key) || is("tls.key", "a key") && is("tls.crt", "a certificate"),
+            "{}: nothing was replaced",
+            block.place
+        );
+    }
+    Ok(())
+}
+
+fn is_installed(command: &str) -> bool {
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(command).exists()))
+}
+
+#[test]
+fn every_command_runs() -> Result<()> {
+    let mut ran = 0;
+    for page in pages()? {
+        for block in blocks(&page)?.into_iter().filter(|block| block.kind == "sh") {
+            let needs = block.comment.strip_prefix("needs: ");
+            let with = block.comment.strip_prefix("with: ").filter(|command| !is_installed(command));
+            if let Some(missing) = needs.or(with) {
+                println!("skipped {}, which needs {missing}", block.place);
+                continue;
+            }
+            run(&block)?;
+            ran += 1;
+        }
+    }
+    assert!(ran > 4, "the commands are gone");
+    Ok(())
+}
+
+#[test]
+fn a_command_that_fails_is_noticed() {
+    let block = |text: &str, comment: &str| Block {
+        place: "here".to_owned(),
+        kind: "sh".to_owned(),
+        text: text.to_owned(),
+        comment: comment.to_owned(),
+    };
+    assert!(run(&block("true", "")).is_ok());
+    for (text, comment) in [("false\ntrue", ""), ("make no-such-target", ""), ("true", "in: /etc/envoy/secrets")] {
+        assert!(run(&block(text, comment)).is_err(), "{text}");
+    }
+}
+
+/// The anchor that GitHub gives a heading.
+fn anchor(heading: &str) -> String {
+    let kept = heading.to_lowercase().chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c)).collect::<String>();
+    kept.replace(' ', "-")
+}
+
+/// Whether a link on a page, or a place named like one, is there.
+fn leads_somewhere(page: &str, link: &str) -> Result<bool> {
+    let (file, fragment) = link.split_once('#').unwrap_or((link, ""));
+    let file = match file {
+        "" => page.to_owned(),
+        file => Path::new(page).parent().unwrap().join(file).to_str().unwrap().to_owned(),
+    };
+    if fragment.is_empty() {
+        return Ok(workspace_root().join(file).exists());
+    }
+    let headings = read(&file)?;
+    let mut headings = headings.lines().filter(|line| line.starts_with('#'));
+    Ok(headings.any(|line| anchor(line.trim_start_matches(['#', ' '])) == fragment))
+}
+
+#[test]
+fn every_link_leads_somewhere() -> Result<()> {
+    let mut links = 0;
+    for page in pages()? {
+        let text = read(&page)?;
+        let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for link in targets.filter(|link| !link.starts_with("https://")) {
+            assert!(leads_somewhere(&page, link)?, "{page}: {link}");
+            links += 1;
+        }
+    }
+    assert!(links > 10, "the links are gone");
+    Ok(())
+}
+
+#[test]
+fn every_alert_names_the_place_that_says_what_to_do() -> Result<()> {
+    let rules: Value = serde_yaml_ng::from_str(&read("deploy/alerts.yaml")?)?;
+    for rule in rules["groups"].as_array().unwrap().iter().flat_map(|group| group["rules"].as_array().unwrap()) {
+        let runbook = rule["annotations"]["runbook"].as_str().unwrap();
+        assert!(runbook.starts_with("docs/operations.md#") && leads_somewhere("README.md", runbook)?, "{runbook}");
+        assert!(rule["labels"]["severity"].is_string() && rule["annotations"]["summary"].is_string(), "{rule}");
+    }
+    Ok(())
+}
+
+#[test]
+fn every_guarantee_names_a_test_that_exists() -> Result<()> {
+    let readme = read("README.md")?;
+    let section = readme.split("## What it guarantees").nth(1).unwrap().split("\n## ").next().unwrap();
+    let mut named = 0;
+    for row in section.lines().filter(|line| line.starts_with("| ") && line.contains("`tests/")) {
+        let mut codes = row.rsplit('|').nth(1).unwrap().split('`').skip(1).step_by(2).peekable();
+        while let Some(file) = codes.next() {
+            let source = read(file)?;
+            assert!(codes.peek().is_some_and(|code| !code.ends_with(".rs")), "no test of {file} is named: {row}");
+            while let Some(test) = codes.next_if(|code| !code.ends_with(".rs")) {
+                assert!(source.contains(&format!("fn {test}()")), "{file} has no test {test}");
+                named += 1;
+            }
+        }
+    }
+    let rows = section.lines().filter(|line| line.starts_with("| ")).count() - 2;
+    assert!(rows > 5 && named >= rows, "a guarantee without a test: {named} tests for {rows} rows");
+    Ok(())
+}

@@ -1,0 +1,230 @@
+//! What a user can choose to send, and what never changes by default.
+
+use serde_json::{Value, json};
+use tests::outcome::*;
+
+const EVENT: &str = r#"{"type":"subscription.trial_started","messageId":"m","customer":{"id":"acme","name":"Acme","email":"a@example.com","metadata":{"tier":"gold","n":12345678901234567890}}}"#;
+
+fn event_name(choice: &str, kind: &str) -> Value {
+    let body = format!(r#"{{"type":"{kind}","customer":{{"id":"c"}}}}"#);
+    call_with(&format!(r#"{{"event_name": {choice}}}"#), body)["event"].clone()
+}
+
+#[test]
+fn the_customer_id_can_be_looked_for_in_several_places() {
+    let everywhere = r#"{"user_id": [
+        {"path": "customer.id"},
+        {"path": "id", "events": ["customer.*"]},
+        {"path": "customerId"},
+        {"path": "input.customerId"},
+        {"path": "data.customer.id"}
+    ]}"#;
+    for (body, user_id) in [
+        (r#"{"type":"a","customer":{"id":"x"},"id":"y","customerId":"z"}"#, "x"),
+        (r#"{"type":"customer.created","id":"x"}"#, "x"),
+        (r#"{"type":"customer\u002ecreated","id":"x"}"#, "x"),
+        (r#"{"type":"credits.granted","id":"y","customerId":"x"}"#, "x"),
+        (r#"{"type":"subscription.create_failed","input":{"customerId":"x"}}"#, "x"),
+        (r#"{"type":"a","data":{"customer":{"id":"x"}}}"#, "x"),
+        // A place that has nothing usable is passed over, whatever the reason.
+        (r#"{"type":"a","customer":{"id":null},"customerId":"x"}"#, "x"),
+        (r#"{"type":"a","customer":{"id":""},"customerId":0,"input":{"customerId":7}}"#, "7"),
+        (r#"{"type":"a","customer":"y","customerId":"x"}"#, "x"),
+        (r#"{"type":"a","customer":{"id":"y"},"customer":{},"customerId":"x"}"#, "x"),
+    ] {
+        assert_eq!(call_with(everywhere, body)["userId"], user_id, "{body}");
+    }
+    for (body, status, code) in [
+        (r#"{"type":"plan.created","id":"y"}"#, 204, "no_customer"),
+        (r#"{"type":"a","customer":{"id":true},"customerId":"x"}"#, 400, "invalid_customer_id"),
+        (r#"{"customerId":"x"}"#, 400, "invalid_type"),
+        (r#"{"type":7,"id":"x"}"#, 204, "no_customer"),
+    ] {
+        assert_eq!(map_with(everywhere, body.as_bytes()), Outcome::Answer(status, code), "{body}");
+    }
+    // In the order of the list.
+    let other_way = r#"{"user_id": [{"path": "customerId"}, {"path": "customer.id"}]}"#;
+    assert_eq!(call_with(other_way, r#"{"type":"a","customer":{"id":"x"},"customerId":"y"}"#)["userId"], "y");
+    // A path may lead through what another one ends at.
+    let nested = r#"{"user_id": [{"path": "a"}, {"path": "a.b"}]}"#;
+    assert_eq!(map_with(nested, br#"{"type":"t","a":{"b":"x"}}"#), Outcome::Answer(400, "invalid_customer_id"));
+    let nested = r#"{"user_id": [{"path": "a.b"}, {"path": "a"}]}"#;
+    assert_eq!(call_with(nested, r#"{"type":"t","a":"x"}"#)["userId"], "x");
+}
+
+#[test]
+fn an_event_can_be_named_in_other_ways() {
+    for (choice, kind, name) in [
+        ("{}", "customer.payment_failed", "customer_payment_failed"),
+        (r#"{"style": "underscores"}"#, "customer.payment_failed", "customer_payment_failed"),
+        (r#"{"style": "as_is"}"#, "customer.payment_failed", "customer.payment_failed"),
+        (r#"{"style": "title_case"}"#, "customer.payment_failed", "Customer Payment Failed"),
+        (r#"{"style": "title_case"}"#, "promotionalEntitlement.ends_soon", "Promotional Entitlement Ends Soon"),
+        (r#"{"style": "title_case"}"#, "subscription\\u002etrial.ends_soon", "Subscription Trial Ends Soon"),
+        (r#"{"style": "title_case"}"#, "._api.SDKReady__été.", "Api SDKReady été"),
+        (r#"{"prefix": "Stigg \"x\" "}"#, "a.b", "Stigg \"x\" a_b"),
+        (r#"{"style": "title_case", "prefix": "Stigg "}"#, "plan.created", "Stigg Plan Created"),
+        (r#"{"prefix": "x", "rename": {"a.b": "Über \"b\""}}"#, "a.b", "Über \"b\""),
+        (r#"{"prefix": "x ", "rename": {"a.b": "B"}}"#, "a.c", "x a_c"),
+        (r#"{"rename": {"a.b": "B"}}"#, "a\\u002eb", "B"),
+    ] {
+        assert_eq!(event_name(choice, kind), name, "{choice}");
+    }
+}
+
+#[test]
+fn events_can_be_let_through_or_not_by_type() {
+    for (choice, kind, sent) in [
+        (r#"{"allow": ["subscription.*"]}"#, "subscription.created", true),
+        (r#"{"allow": ["subscription.*"]}"#, "subscription.", true),
+        (r#"{"allow": ["subscription.*"]}"#, "xsubscription.created", false),
+        (r#"{"allow": ["*.created"]}"#, "plan.created", true),
+        (r#"{"allow": ["*.created"]}"#, "plan.created2", false),
+        (r#"{"allow": ["a*b*c"]}"#, "a.b.b.c", true),
+        (r#"{"allow": ["a*b*c"]}"#, "a.c", false),
+        (r#"{"allow": ["ab*ba"]}"#, "aba", false),
+        (r#"{"allow": ["plan.created", "*"]}"#, "anything", true),
+        (r#"{"allow": ["plan.created"]}"#, "plan.created", true),
+        (r#"{"allow": ["plan\u002ecreated"]}"#, "plan\\u002ecreated", true),
+        (r#"{"deny": ["*.deleted"]}"#, "plan.created", true),
+        (r#"{"deny": ["*.deleted"]}"#, "plan.deleted", false),
+        (r#"{"allow": ["plan.*"], "deny": ["*.deleted"]}"#, "plan.deleted", false),
+    ] {
+        let body = format!(r#"{{"type":"{}","customer":{{"id":"c"}}}}"#, kind);
+        let outcome = map_with(&format!(r#"{{"events": {choice}}}"#), body.as_bytes());
+        match sent {
+            true => assert!(matches!(outcome, Outcome::Call(_)), "{choice}, {kind}"),
+            false => assert_eq!(outcome, Outcome::Answer(204, "event_not_allowed"), "{choice}, {kind}"),
+        }
+    }
+}
+
+#[test]
+fn properties_can_be_left_out_and_the_rest_keeps_its_bytes() {
+    let properties = |choice: &str, event: &str| {
+        let head_and_tail = r#"{"type":"t","customer":{"id":"c"},"event":"#;
+        let body = format!("{head_and_tail}{event}}}");
+        let Outcome::Call(call) = map_with(&format!(r#"{{"properties": {choice}}}"#), body.as_bytes()) else {
+            panic!()
+        };
+        let call = String::from_utf8(call).unwrap();
+        call.split_once(r#""properties":"#).unwrap().1.strip_suffix('}').unwrap().to_owned()
+    };
+    for (choice, event, left) in [
+        (r#"{"remove": ["event.a"]}"#, r#"{"a":1,"b":1.0,"c":"\u0041"}"#, r#"{"b":1.0,"c":"\u0041"}"#),
+        (r#"{"remove": ["event.b"]}"#, r#"{ "a" : 1 , "b":2 , "c" : 3 }"#, r#"{ "a" : 1 , "c" : 3 }"#),
+        (r#"{"remove": ["event.c"]}"#, r#"{"a":1, "c":3 }"#, r#"{"a":1 }"#),
+        (r#"{"remove": ["event.a", "event.c"]}"#, r#"{"a":1,"c":3}"#, "{}"),
+        (r#"{"remove": ["event.*"]}"#, r#"{"a":1,"c":{"d":1}}"#, "{}"),
+        (r#"{"remove": ["event.*.x"]}"#, r#"{"a":{"x":1,"y":2},"b":{"x":3},"c":4}"#, r#"{"a":{"y":2},"b":{},"c":4}"#),
+        (r#"{"remove": ["event.*.x"]}"#, r#"[{"x":1,"y":2},{"x":3},7]"#, r#"[{"y":2},{},7]"#),
+        (r#"{"remove": ["event.a.b"]}"#, r#"{"a":7,"b":8}"#, r#"{"a":7,"b":8}"#),
+        (r#"{"remove": ["event.a"]}"#, r#"{"\u0061":1,"a":2,"b":3}"#, r#"{"b":3}"#),
+        (r#"{"remove": ["event.*"]}"#, "[1,2]", "[]"),
+        (r#"{"remove": ["nothing.here"]}"#, " [ 1 , 2 ] ", " [ 1 , 2 ] "),
+    ] {
+        let expected = format!(r#"{{"type":"t","customer":{{"id":"c"}},"event":{left}}}"#);
+        assert_eq!(properties(choice, event), expected, "{choice} of {event}");
+    }
+    for (choice, event, left) in [
+        (r#"{"keep_only": ["event.a"]}"#, r#"{"a":1.0,"b":2}"#, r#"{"event":{"a":1.0}}"#),
+        (r#"{"keep_only": ["event.b", "type"]}"#, r#"{"a":1, "b":2 }"#, r#"{"type":"t","event":{ "b":2 }}"#),
+        (r#"{"keep_only": ["event"]}"#, r#"{"a":{"b":[ 1 ]}}"#, r#"{"event":{"a":{"b":[ 1 ]}}}"#),
+        (r#"{"keep_only": ["event.*.x"]}"#, r#"[{"x":1,"y":2},7]"#, r#"{"event":[{"x":1}]}"#),
+        (r#"{"keep_only": ["event.a.b"]}"#, r#"{"a":7}"#, r#"{"event":{}}"#),
+        (r#"{"keep_only": ["nothing.here"]}"#, "1", "{}"),
+        (r#"{"keep_only": []}"#, "1", "{}"),
+    ] {
+        assert_eq!(properties(choice, event), left, "{choice} of {event}");
+    }
+    // What is left out is decided on all the same.
+    let redacted = call_with(r#"{"properties": {"remove": ["customer", "type", "messageId"]}}"#, EVENT);
+    assert_eq!((&redacted["userId"], &redacted["messageId"]), (&json!("acme"), &json!("stigg-m")));
+    assert_eq!(redacted["properties"], json!({}));
+    // Less is sent, so more fits.
+    let long = format!(r#"{{"type":"a","customer":{{"id":"c"}},"x":"{}"}}"#, "x".repeat(40_000));
+    assert_eq!(map(&long), Outcome::Answer(413, "event_too_large"));
+    assert_eq!(call_with(r#"{"properties": {"remove": ["x"]}}"#, &long)["userId"], "c");
+}
+
+#[test]
+fn constants_are_merged_into_the_call() {
+    let settings = r#"{"context": {"app": {"name": "billing"}, "ip": "0.0.0.0"}, "integrations": {"All": false, "Mixpanel": true}}"#;
+    let call = call_with(settings, EVENT);
+    let version = env!("CARGO_PKG_VERSION");
+    let context = json!({
+        "app": { "name": "billing" },
+        "ip": "0.0.0.0",
+        "library": { "name": "stigg-segment-filter", "version": version },
+    });
+    assert_eq!(call["context"], context);
+    assert_eq!(call["integrations"], json!({ "All": false, "Mixpanel": true }));
+}
+
+#[test]
+fn identify_and_group_calls_can_go_beside_the_track_call() {
+    let traits = json!({
+        "name": "Acme",
+        "email": "a@example.com",
+        "metadata": { "tier": "gold", "n": serde_json::from_str::<Value>("12345678901234567890").unwrap() },
+    });
+    let batch = call_with(r#"{"also": ["identify", "group"], "integrations": {"All": true}}"#, EVENT);
+    assert_eq!(batch.as_object().unwrap().len(), 1);
+    let [track, identify, group] = batch["batch"].as_array().unwrap().as_slice() else { panic!("{batch}") };
+    let single = call_with(r#"{"integrations": {"All": true}}"#, EVENT);
+    let mut expected = single.clone();
+    expected["type"] = "track".into();
+    assert_eq!(*track, expected);
+    for (call, kind, id) in [(identify, "identify", "stigg-m-identify"), (group, "group", "stigg-m-group")] {
+        assert_eq!((&call["type"], &call["messageId"]), (&json!(kind), &json!(id)));
+        assert_eq!((&call["userId"], &call["traits"]), (&json!("acme"), &traits));
+        for key in ["context", "integrations"] {
+            assert_eq!(call[key], single[key]);
+        }
+    }
+    assert_eq!(group["groupId"], "acme");
+
+    let calls = |settings: &str, body: &str| call_with(settings, body)["batch"].clone();
+    assert_eq!(calls(r#"{"also": ["group"]}"#, EVENT).as_array().unwrap().len(), 2);
+    // The traits are those that stand beside the id that was used.
+    let flat = r#"{"type":"customer.updated","id":"x","name":null,"email":"e@example.com","timestamp":"2026-01-01T00:00:00Z"}"#;
+    let settings =
+        r#"{"also": ["identify"], "user_id": [{"path": "customer.id"}, {"path": "id"}, {"path": "customerId"}]}"#;
+    let identify = &calls(settings, flat)[1];
+    assert_eq!(
+        (&identify["traits"], &identify["timestamp"]),
+        (&json!({ "email": "e@example.com" }), &json!("2026-01-01T00:00:00Z"))
+    );
+    assert_eq!(calls(settings, r#"{"type":"a","customerId":"x","name":"not the customer's"}"#)[1]["traits"], json!({}));
+    // An id that has no room for the suffix gives way, for that call alone, to one derived from the body.
+    let long = EVENT.replace(r#""m""#, &format!("{:?}", "m".repeat(90)));
+    let calls_of_long = calls(r#"{"also": ["identify"]}"#, &long);
+    assert_eq!(calls_of_long[0]["messageId"], format!("stigg-{}", "m".repeat(90)));
+    let derived = calls_of_long[1]["messageId"].as_str().unwrap();
+    assert!(
+        derived.starts_with("stigg-sha256-") && derived.ends_with("-identify") && derived.len() <= 100,
+        "{derived}"
+    );
+}
+
+#[test]
+fn what_must_not_leave_does_not_leave_as_a_trait_either() {
+    let traits = |properties: &str| {
+        let settings = format!(r#"{{"also": ["identify"], "properties": {properties}}}"#);
+        call_with(&settings, EVENT)["batch"][1]["traits"].clone()
+    };
+    assert_eq!(
+        traits(r#"{"remove": ["customer.email", "customer.metadata.n"]}"#),
+        json!({ "name": "Acme", "metadata": { "tier": "gold" } })
+    );
+    assert_eq!(
+        traits(r#"{"remove": ["customer.metadata.*", "*.name"]}"#),
+        json!({ "email": "a@example.com", "metadata": {} })
+    );
+    assert_eq!(traits(r#"{"remove": ["customer"]}"#), json!({}));
+    assert_eq!(
+        traits(r#"{"keep_only": ["customer.name", "customer.metadata.tier"]}"#),
+        json!({ "name": "Acme", "metadata": { "tier": "gold" } })
+    );
+    assert_eq!(traits(r#"{"keep_only": ["type"]}"#), json!({}));
+}

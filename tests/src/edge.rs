@@ -1,0 +1,183 @@
+//! What the end-to-end tests share: a real Envoy on the shipped `envoy.yaml` between a sender and the stand-in for
+//! Segment, and a plain socket for requests that no HTTP client would send.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use sandbox::envoy::{Config, Envoy, Options, SKIPPED, is_older_than};
+use sandbox::segment::Segment;
+use sandbox::stigg::{Reply, Webhook};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufStream};
+use tokio::net::TcpStream;
+
+/// The write key of all tests. As long as Segment's own.
+pub const WRITE_KEY: &str = "wk0123456789abcdefghijklmnopqrst";
+/// The webhook's secret.
+pub const SECRET: &str = "whsec-current-5f2c";
+/// The secret before the last rotation.
+pub const PREVIOUS_SECRET: &str = "whsec-previous-77aa";
+/// Where `envoy.yaml` takes webhooks.
+pub const PATH: &str = "/webhooks/stigg";
+/// What the filter calls itself.
+pub const USER_AGENT: &str = concat!("stigg-segment-filter/", env!("CARGO_PKG_VERSION"));
+/// Long enough for anything that happens at all.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// An event about a customer.
+pub const EVENT: &str = r#"{"type":"customer.payment_failed", "messageId":"m-1","customer":{"id":"acme"}}"#;
+/// An event that is not about a customer.
+pub const CATALOG_EVENT: &str = r#"{"type":"plan.created","messageId":"m-2","id":"plan-pro"}"#;
+
+/// Envoy and the stand-in for Segment behind it.
+pub struct Edge {
+    /// The gateway.
+    pub envoy: Envoy,
+    /// What it sends to.
+    pub segment: Segment,
+}
+
+/// The environment that `envoy.yaml` reads its secrets from.
+pub fn options() -> Options {
+    Options::default()
+        .env("SEGMENT_WRITE_KEY", WRITE_KEY)
+        .env("STIGG_WEBHOOK_SECRET", SECRET)
+        .env("STIGG_WEBHOOK_SECRET_PREVIOUS", PREVIOUS_SECRET)
+}
+
+impl Edge {
+    /// As shipped.
+    pub async fn start() -> Result<Edge> {
+        Edge::start_with(Ok).await
+    }
+
+    /// As shipped but for one change.
+    pub async fn start_with(change: impl FnOnce(Config) -> Result<Config>) -> Result<Edge> {
+        Edge::start_between(Segment::start().await?, change, options()).await
+    }
+
+    /// In each of the two ways to hold a request back until its body is mapped.
+    pub async fn start_both_ways() -> Result<[Edge; 2]> {
+        Ok([Edge::start().await?, Edge::start_with(|config| config.hold_request_headers(false)).await?])
+    }
+
+    /// With this stand-in and these options.
+    pub async fn start_between(
+        segment: Segment,
+        change: impl FnOnce(Config) -> Result<Config>,
+        options: Options,
+    ) -> Result<Edge> {
+        let envoy = Envoy::start(change(Config::sandboxed(&segment)?)?, options).await?;
+        Ok(Edge { envoy, segment })
+    }
+
+    /// Sends a webhook with the right secret.
+    pub async fn send(&self, webhook: Webhook) -> Result<Reply> {
+        webhook.secret(SECRET).send(&self.envoy.url(PATH)).await
+    }
+
+    /// Sends an event with the right secret.
+    pub async fn send_event(&self, event: impl Into<String>) -> Result<Reply> {
+        self.send(Webhook::new(event.into())).await
+    }
+
+    /// A socket to the webhooks listener.
+    pub async fn connect(&self) -> Result<Connection> {
+        Connection::open(self.envoy.addr(sandbox::envoy::LISTENER).context("no listener")?).await
+    }
+}
+
+/// Whether this Envoy is older than a version; says what the test has to leave out if it is.
+pub async fn is_too_old(version: (u32, u32), for_what: &str) -> Result<bool> {
+    let too_old = tokio::task::spawn_blocking(move || is_older_than(version)).await??;
+    if too_old {
+        println!("{SKIPPED}{for_what} need Envoy {}.{}", version.0, version.1);
+    }
+    Ok(too_old)
+}
+
+/// Whether this Envoy takes no body over the buffer limit of the connection.
+pub async fn refuses_large_bodies() -> Result<bool> {
+    is_too_old((1, 37), "bodies over 32 KiB").await
+}
+
+/// A plain HTTP/1.1 connection.
+pub struct Connection(BufStream<TcpStream>);
+
+/// An HTTP/1.1 response as it came.
+#[derive(Debug)]
+pub struct Response {
+    /// The status code.
+    pub status: u16,
+    /// Status line and headers, in lower case.
+    pub head: String,
+    /// The body.
+    pub body: String,
+}
+
+impl Connection {
+    /// Connects.
+    pub async fn open(addr: SocketAddr) -> Result<Self> {
+        let stream = TcpStream::connect(addr).await?;
+        stream.set_nodelay(true)?;
+        Ok(Connection(BufStream::new(stream)))
+    }
+
+    /// Sends these bytes as they are.
+    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) -> Result<()> {
+        self.0.write_all(bytes.as_ref()).await?;
+        Ok(self.0.flush().await?)
+    }
+
+    /// Sends these bytes one by one.
+    pub async fn trickle(&mut self, bytes: impl AsRef<[u8]>) -> Result<()> {
+        for byte in bytes.as_ref() {
+            self.send([*byte]).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads the next response; its body must have a content-length.
+    pub async fn response(&mut self) -> Result<Response> {
+        let read = async {
+            let mut head = String::new();
+            while !head.ends_with("\r\n\r\n") {
+                anyhow::ensure!(self.0.read_line(&mut head).await? > 0, "the connection closed after {head:?}");
+            }
+            let head = head.to_lowercase();
+            let status = head.split(' ').nth(1).context("no status")?.parse()?;
+            let length = head.split("\r\n").find_map(|line| line.strip_prefix("content-length: "));
+            let mut body = vec![0; length.map_or(Ok(0), str::parse)?];
+            self.0.read_exact(&mut body).await?;
+            Ok(Response { status, head, body: String::from_utf8(body)? })
+        };
+        tokio::time::timeout(PATIENCE, read).await.context("no response")?
+    }
+
+    /// Waits until the other side closes; returns what it sent before that.
+    pub async fn closed(&mut self) -> Result<String> {
+        let mut rest = Vec::new();
+        // A reset is a way to close too.
+        let _ = tokio::time::timeout(PATIENCE, self.0.read_to_end(&mut rest)).await.context("still open")?;
+        Ok(String::from_utf8_lossy(&rest).into_owned())
+    }
+}
+
+/// An HTTP/1.1 request for the webhook's path, with `headers` (each with its line end) beside host and secret.
+pub fn request(method: &str, headers: &str, body: &str) -> String {
+    format!("{method} {PATH} HTTP/1.1\r\nhost: edge\r\nstigg-webhooks-secret: {SECRET}\r\n{headers}\r\n{body}")
+}
+
+/// The POST of a body whose length is announced.
+pub fn post(body: &str) -> String {
+    request("POST", &format!("content-length: {}\r\n", body.len()), body)
+}
+
+/// The POST of a body in chunks of this size.
+pub fn post_chunked(body: &str, size: usize) -> String {
+    let mut chunks = String::new();
+    for chunk in body.as_bytes().chunks(size) {
+        chunks += &format!("{:x}\r\n{}\r\n", chunk.len(), String::from_utf8_lossy(chunk));
+    }
+    request("POST", "transfer-encoding: chunked\r\n", &(chunks + "0\r\n\r\n"))
+}

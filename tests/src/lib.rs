@@ -1,0 +1,9 @@
+//! What the tests share. Each target needs more than the one before: `rules` needs nothing, `envoy` a real Envoy,
+//! `deploy` also the tools that manifests and images are made for. `ledger` takes its time.
+
+pub mod cases;
+pub mod edge;
+pub mod manifests;
+pub mod outcome;
+pub mod portable;
+pub mod reference;

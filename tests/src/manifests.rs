@@ -1,0 +1,82 @@
+//! The manifests of deploy/, as whoever applies them reads them.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use sandbox::envoy::{SKIPPED, workspace_root};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// The documents of a file.
+pub struct Manifests(pub Vec<Value>);
+
+impl Manifests {
+    /// Reads a file of deploy/.
+    pub fn read(file: &str) -> Result<Self> {
+        Self::parse(&std::fs::read_to_string(workspace_root().join("deploy").join(file))?).context(file.to_owned())
+    }
+
+    /// What kubectl makes of deploy/kubernetes; none where there is no kubectl, which is then said.
+    pub fn kubernetes() -> Result<Option<Self>> {
+        let mut kubectl = Command::new("kubectl");
+        kubectl.args(["kustomize", "--load-restrictor", "LoadRestrictionsNone", "deploy/kubernetes"]);
+        let Ok(output) = kubectl.current_dir(workspace_root()).output() else {
+            println!("{SKIPPED}deploy/kubernetes needs kubectl 1.22 or later: https://kubernetes.io/docs/tasks/tools");
+            return Ok(None);
+        };
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Self::parse(std::str::from_utf8(&output.stdout)?).map(Some)
+    }
+
+    fn parse(yaml: &str) -> Result<Self> {
+        serde_yaml_ng::Deserializer::from_str(yaml)
+            .map(|document| Ok(Value::deserialize(document)?))
+            .collect::<Result<_>>()
+            .map(Self)
+    }
+
+    /// The only document.
+    pub fn the_only(mut self) -> Result<Value> {
+        ensure!(self.0.len() == 1, "there are {} documents", self.0.len());
+        Ok(self.0.remove(0))
+    }
+
+    /// The only document of a kind.
+    pub fn the(&self, kind: &str) -> Result<&Value> {
+        let mut found = self.0.iter().filter(|document| document["kind"] == kind);
+        let one = found.next().with_context(|| format!("there is no {kind}"))?;
+        ensure!(found.next().is_none(), "there is more than one {kind}");
+        Ok(one)
+    }
+}
+
+/// The elements of a list; none where there is no list.
+pub fn each(list: &Value) -> impl Iterator<Item = &Value> {
+    list.as_array().into_iter().flatten()
+}
+
+/// Whatever goes by this name, at any depth.
+pub fn every<'a>(value: &'a Value, name: &str) -> Vec<&'a Value> {
+    match value {
+        Value::Object(object) => {
+            let own = object.get(name);
+            own.into_iter().chain(object.values().flat_map(|inner| every(inner, name))).collect()
+        }
+        Value::Array(list) => list.iter().flat_map(|inner| every(inner, name)).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// The texts of a list.
+pub fn texts(list: &Value) -> Vec<&str> {
+    each(list).filter_map(Value::as_str).collect()
+}
+
+/// A quantity in the notation of Kubernetes, in bytes.
+pub fn bytes(quantity: &Value) -> Result<u64> {
+    let text = quantity.as_str().context("a quantity is a text")?;
+    let units = [("Ki", 1 << 10), ("Mi", 1 << 20), ("Gi", 1 << 30)];
+    let (number, unit) =
+        units.iter().find_map(|(suffix, unit)| Some((text.strip_suffix(suffix)?, *unit))).unwrap_or((text, 1));
+    Ok(number.parse::<u64>()? * unit)
+}

@@ -1,0 +1,62 @@
+//! What the tests of the mapping share: a webhook's body in, what becomes of it out.
+
+use std::rc::Rc;
+
+use serde_json::Value;
+use stigg_segment::config::Config;
+use stigg_segment::filter::{Filter, Step};
+use stigg_segment::headers;
+
+/// What becomes of a body: the request to Segment, or the answer.
+#[derive(Debug, PartialEq)]
+pub enum Outcome {
+    /// It is sent, as this.
+    Call(Vec<u8>),
+    /// It is answered with this status, and this code.
+    Answer(u32, &'static str),
+}
+
+/// What becomes of `body` under these settings, beside which anyone is let in.
+pub fn map_with(settings: &str, body: &[u8]) -> Outcome {
+    match step(settings, body) {
+        Step::Forward(_, call) => {
+            let size = call.size(body.len());
+            let sent = [&call.head, call.properties.as_deref().unwrap_or(body), &call.tail].concat();
+            assert_eq!(size, sent.len());
+            Outcome::Call(sent)
+        }
+        Step::Reply(reply) => Outcome::Answer(reply.status(), reply.code()),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The last step of a request with this body.
+pub fn step(settings: &str, body: &[u8]) -> Step {
+    let mut settings: Value = serde_json::from_str(settings).unwrap();
+    settings["webhook_secret"] = "unverified".into();
+    let env = |name: &str| Some(format!("value of {name}"));
+    let config = Config::parse(settings.to_string().as_bytes(), env).unwrap_or_else(|error| panic!("{error}"));
+    let mut filter = Filter::new(Rc::new(config));
+    let head = [(b":method".as_slice(), b"POST".as_slice()), (b":path", b"/")];
+    let step = filter.headers(headers::serialize(head.into_iter()), false, |_| None);
+    assert!(!matches!(step, Step::Reply(_)), "{step:?}");
+    filter.complete(body)
+}
+
+/// What becomes of `body` by default.
+pub fn map(body: impl AsRef<[u8]>) -> Outcome {
+    map_with("{}", body.as_ref())
+}
+
+/// The request that these settings make of `body`, read back.
+pub fn call_with(settings: &str, body: impl AsRef<[u8]>) -> Value {
+    match map_with(settings, body.as_ref()) {
+        Outcome::Call(call) => serde_json::from_slice(&call).unwrap(),
+        other => panic!("{} gave {other:?}", String::from_utf8_lossy(body.as_ref())),
+    }
+}
+
+/// The request that becomes of `body` by default, read back.
+pub fn call(body: impl AsRef<[u8]>) -> Value {
+    call_with("{}", body)
+}

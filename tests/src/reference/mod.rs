@@ -1,0 +1,240 @@
+//! The mapping once more, apart from `src/` and by other means: `serde_json` reads the body, and what becomes of it is
+//! told line by line as it is specified. Slow, and obviously right.
+//!
+//! `rules/differential.rs` and the fuzz targets compare the filter with it.
+
+pub mod configuration;
+pub mod documents;
+mod json;
+mod redaction;
+
+use std::rc::Rc;
+
+use serde::{Deserialize, Deserializer};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use stigg_segment::config::Config;
+use stigg_segment::filter::{Filter, Step};
+use stigg_segment::{headers, mapping};
+
+use json::{Document, is_well_formed};
+use redaction::{Listed, redacted};
+
+/// What becomes of a body.
+#[derive(Debug, PartialEq)]
+pub enum Outcome {
+    /// A call with the whole body for its properties.
+    Call(Box<Call>),
+    /// A 204, for want of a customer.
+    Ignored,
+    /// A 400 with this code.
+    Refused(&'static str),
+}
+
+/// A track call but for its properties. Refuses to be read from an object in which a key is missing, unknown or twice.
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Call {
+    event: String,
+    user_id: String,
+    message_id: String,
+    #[serde(default, deserialize_with = "unless_absent")]
+    timestamp: Option<String>,
+    context: Value,
+    properties: (),
+}
+
+/// Serde's own `Option` would take a null too.
+fn unless_absent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    String::deserialize(deserializer).map(Some)
+}
+
+/// Maps `body` both ways, panics unless they agree, and returns what they agree on.
+pub fn compare(body: &[u8]) -> Outcome {
+    let filtered = match filtered("{}", body) {
+        Ok(call) => Outcome::Call(Box::new(read_call(&call, body))),
+        Err(answer) => answer,
+    };
+    assert_eq!(filtered, expected(body), "(left: the filter, right: the reference) for {}", body.escape_ascii());
+    filtered
+}
+
+/// Maps `body` both ways where members are left out of what is sent and other calls go beside the track call.
+pub fn compare_redacted(body: &[u8]) {
+    for listed in [
+        Listed::Remove(&["customer.email", "customer.metadata.*.a", "*.name", "x", "x.a", "*.*.*.id"]),
+        Listed::Remove(&["*"]),
+        Listed::KeepOnly(&["type", "customer.name", "customer.metadata.a", "*.*.id", "x.*.a"]),
+        Listed::KeepOnly(&["customer.metadata.*", "x", "x.a"]),
+    ] {
+        let filtered = filtered(&listed.settings(), body);
+        let expected = expected(body);
+        let (Ok(sent), Outcome::Call(call)) = (&filtered, &expected) else {
+            assert_eq!(filtered.unwrap_err(), expected, "{}", body.escape_ascii());
+            continue;
+        };
+        let sent = [&sent.head, sent.properties.as_deref().unwrap(), &sent.tail].concat();
+        assert!(is_well_formed(&sent), "this request is not JSON: {}", sent.escape_ascii());
+        let event = Document::read(body).unwrap();
+        // Of a key that occurs twice each value is redacted for itself, so that with `keep_only` an earlier one may stay
+        // where the last one goes. A `Value` has only the last.
+        let is_ambiguous = matches!(listed, Listed::KeepOnly(_)) && event.repeats_a_key();
+        // What is nested deeper is not in the same place in both documents.
+        let is_deep = event.depth() > 90;
+        if !is_ambiguous && !is_deep {
+            assert_eq!(
+                Document::read(&sent).unwrap().exact(),
+                batch(call, &event, body, &listed),
+                "(left: the filter, right: the reference) under {} for {}",
+                listed.settings(),
+                body.escape_ascii()
+            );
+        }
+    }
+}
+
+fn expected(body: &[u8]) -> Outcome {
+    if body.is_empty() {
+        return Outcome::Refused("empty_body");
+    }
+    let Some(document) = Document::read(body) else { return Outcome::Refused("malformed_json") };
+    let event: &Value = &document.parse().unwrap();
+    if !event.is_object() {
+        return Outcome::Refused("not_an_object");
+    }
+    // Null where there is no such key, or no object to have it.
+    let user_id = match &event["customer"]["id"] {
+        Value::Null | Value::Bool(false) => return Outcome::Ignored,
+        Value::String(id) if id.is_empty() => return Outcome::Ignored,
+        Value::Number(id) if is_zero(document.literal(id)) => return Outcome::Ignored,
+        Value::String(id) => id.clone(),
+        Value::Number(id) => document.literal(id).to_owned(),
+        Value::Bool(true) | Value::Array(_) | Value::Object(_) => return Outcome::Refused("invalid_customer_id"),
+    };
+    let Some(kind) = event["type"].as_str().filter(|kind| !kind.is_empty()) else {
+        return Outcome::Refused("invalid_type");
+    };
+    Outcome::Call(Box::new(Call {
+        event: kind.replace('.', "_"),
+        user_id,
+        message_id: message_id(event, body, ""),
+        timestamp: event["timestamp"].as_str().filter(|text| is_date_time(text)).map(str::to_owned),
+        context: json!({ "library": { "name": stigg_segment::NAME, "version": stigg_segment::VERSION } }),
+        properties: (),
+    }))
+}
+
+/// Stigg's own id, or one that depends on nothing but the body.
+fn message_id(event: &Value, body: &[u8], suffix: &str) -> String {
+    let own = event["messageId"].as_str().filter(|id| !id.is_empty()).map(|id| format!("stigg-{id}{suffix}"));
+    match own {
+        Some(id) if id.chars().count() <= 100 => id,
+        _ => format!("stigg-sha256-{:x}{suffix}", Sha256::digest(body)),
+    }
+}
+
+/// The three calls that go to Segment in one request.
+fn batch(call: &Call, event: &Document, body: &[u8], listed: &Listed) -> Value {
+    let value: Value = event.parse().unwrap();
+    let common = |suffix| {
+        let mut common = json!({
+            "userId": call.user_id,
+            "messageId": message_id(&value, body, suffix),
+            "context": call.context,
+        });
+        if let Some(timestamp) = &call.timestamp {
+            common["timestamp"] = timestamp.as_str().into();
+        }
+        common
+    };
+    let properties = redacted(&event.exact(), listed);
+    let mut traits = json!({});
+    for name in ["name", "email", "metadata"] {
+        if !properties["customer"][name].is_null() {
+            traits[name] = properties["customer"][name].clone();
+        }
+    }
+    let [mut track, mut identify, mut group] = ["", "-identify", "-group"].map(common);
+    track["type"] = "track".into();
+    track["event"] = call.event.as_str().into();
+    track["properties"] = properties;
+    identify["type"] = "identify".into();
+    identify["traits"] = traits.clone();
+    group["type"] = "group".into();
+    group["groupId"] = call.user_id.as_str().into();
+    group["traits"] = traits;
+    json!({ "batch": [track, identify, group] })
+}
+
+/// Whether the digits before the exponent, if there is one, are all zeros.
+fn is_zero(number: &str) -> bool {
+    let mantissa = number.split(['e', 'E']).next().unwrap();
+    mantissa.chars().filter(char::is_ascii_digit).all(|digit| digit == '0')
+}
+
+/// Whether `text` is a date-time as in RFC 3339, section 5.6: `full-date "T" full-time`.
+fn is_date_time(text: &str) -> bool {
+    let is_time = |text: &str| {
+        let Some(end) = text.find(['Z', 'z', '+', '-']) else { return false };
+        let (time, offset) = text.split_at(end);
+        let (time, fraction) = time.split_once('.').unwrap_or((time, "0"));
+        is_clock(time, [23, 59, 60])
+            && !fraction.is_empty()
+            && fraction.chars().all(|c| c.is_ascii_digit())
+            && match offset {
+                "Z" | "z" => true,
+                _ => offset.strip_prefix(['+', '-']).is_some_and(|offset| is_clock(offset, [23, 59])),
+            }
+    };
+    text.split_once(['T', 't']).is_some_and(|(date, time)| is_date(date) && is_time(time))
+}
+
+/// Whether `text` is numbers of two digits with colons between, none over its maximum.
+fn is_clock<const N: usize>(text: &str, maxima: [u32; N]) -> bool {
+    let numbers: Vec<_> = text.split(':').map(|digits| number(digits, 2)).collect();
+    numbers.len() == N && numbers.iter().zip(maxima).all(|(number, max)| number.is_some_and(|number| number <= max))
+}
+
+fn is_date(text: &str) -> bool {
+    let [year, month, day] = text.split('-').collect::<Vec<_>>()[..] else { return false };
+    let (Some(year), Some(month), Some(day)) = (number(year, 4), number(month, 2), number(day, 2)) else {
+        return false;
+    };
+    let is_leap_year = if year % 100 == 0 { year % 400 == 0 } else { year % 4 == 0 };
+    let february = if is_leap_year { 29 } else { 28 };
+    let days = [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    (1..=12).contains(&month) && (1..=days[month as usize - 1]).contains(&day)
+}
+
+fn number(text: &str, digits: usize) -> Option<u32> {
+    (text.len() == digits && text.chars().all(|c| c.is_ascii_digit())).then(|| text.parse().unwrap())
+}
+
+/// What the filter makes of `body`.
+fn filtered(settings: &str, body: &[u8]) -> Result<mapping::Call, Outcome> {
+    let mut settings: Value = serde_json::from_str(settings).unwrap();
+    settings["webhook_secret"] = "unverified".into();
+    settings["write_key"] = "gateway".into();
+    // Sizes are another matter, and none of the reference's.
+    settings["max_body_bytes"] = 1_000_000_000.into();
+    settings["max_event_bytes"] = 1_000_000_000.into();
+    let mut filter = Filter::new(Rc::new(Config::parse(settings.to_string().as_bytes(), |_| None).unwrap()));
+    let head = headers::serialize([(b":method".as_slice(), b"POST".as_slice()), (b":path", b"/")].into_iter());
+    assert!(matches!(filter.headers(head, false, |_| None), Step::SendHeaders(_)));
+    match filter.complete(body) {
+        Step::Forward(None, call) => Ok(call),
+        Step::Reply(reply) if (reply.status(), reply.code()) == (204, "no_customer") => Err(Outcome::Ignored),
+        Step::Reply(reply) if reply.status() == 400 => Err(Outcome::Refused(reply.code())),
+        step => panic!("{step:?}"),
+    }
+}
+
+/// Reads the call back that has the whole `body` for its properties.
+fn read_call(call: &mapping::Call, body: &[u8]) -> Call {
+    assert_eq!(call.properties, None);
+    let whole = [&call.head, body, &call.tail].concat();
+    assert!(is_well_formed(&whole), "this call is not JSON: {}", whole.escape_ascii());
+    assert!(whole.ends_with(&[body, b"}"].concat()), "this call does not end in its body: {}", whole.escape_ascii());
+    // The body is the properties, unless it is not the whole of their value: null in its place tells.
+    Document::read(&[&call.head, b"null".as_slice(), &call.tail].concat()).unwrap().parse().unwrap()
+}
