@@ -1,10 +1,10 @@
-//! Events of a given size, for measurements.
+//! The bodies of events, of a given size.
 
 use serde_json::{Value, json};
 
 /// An `entitlements.updated` as Stigg sends it, of `size` bytes as nearly as whole entitlements allow, and then to the
 /// byte by the length of a name. It is about a customer, unless `customer` is none.
-pub fn event(size: usize, customer: Option<&str>) -> String {
+pub fn of_size(size: usize, customer: Option<&str>) -> String {
     let mut entitlements = Vec::new();
     loop {
         let next = event_with([entitlements.as_slice(), &[entitlement(entitlements.len())]].concat(), customer, 0);
@@ -49,13 +49,13 @@ fn entitlement(n: usize) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::event;
+    use super::of_size;
 
     #[test]
     fn an_event_has_the_size_asked_for() {
         for size in [1024, 2048, 16 * 1024, 31 * 1024] {
-            assert_eq!(event(size, Some("acme")).len(), size);
-            assert_eq!(event(size, None).len(), size);
+            assert_eq!(of_size(size, Some("acme")).len(), size);
+            assert_eq!(of_size(size, None).len(), size);
         }
     }
 }

@@ -4,11 +4,13 @@ use std::fs;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use benches::events::Event;
+use benches::yardstick::{Gateway, Variant};
 use sandbox::envoy::Config;
-use sandbox::yardstick::{Gateway, Variant};
 
-use super::results::{Event, Footprint};
-use super::{Processors, for_load, load_of, measure, options, proc, upstream};
+use crate::proc;
+use crate::results::Footprint;
+use crate::turn::{Processors, for_load, load_of, measure, options, upstream};
 
 /// Workers, as in the goals.
 const WORKERS: u32 = 2;

@@ -4,9 +4,10 @@ use std::fs;
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use sandbox::envoy::{locate, workspace_root};
+use sandbox::envoy::locate;
+use sandbox::workspace_root;
 
-use super::results::Machine;
+use crate::results::Machine;
 
 impl Machine {
     /// This one, now.

@@ -2,16 +2,16 @@
 
 use std::fmt::Write;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use sandbox::envoy::workspace_root;
-use sandbox::yardstick::Variant;
+use benches::events::{EVENTS, Event, KIB};
+use benches::yardstick::Variant;
+use sandbox::marked::write_between;
+use sandbox::workspace_root;
 
-use super::plot::{Plot, Series};
-use super::results::{Event, Machine, Results, Round, Spread};
-use super::{EVENTS, KIB};
-use crate::marked::write_between;
+use crate::plot::{Plot, Series};
+use crate::results::{Machine, Results, Round, Spread};
 
 /// What the README has between its marks.
 pub const README_MARK: &str = "make bench";
@@ -362,8 +362,17 @@ impl Results {
     }
 }
 
+/// Makes the report anew from the results, and says what the README has of them.
+pub fn run(into: Option<PathBuf>) -> Result<()> {
+    let docs = into.unwrap_or_else(own_docs);
+    let results = Results::read(&docs)?.context("there are no results: run `make bench` first")?;
+    results.write(&docs)?;
+    print!("{}", results.headline()?);
+    Ok(())
+}
+
 /// Where the project keeps its results.
-pub fn own_docs() -> std::path::PathBuf {
+pub fn own_docs() -> PathBuf {
     workspace_root().join("docs")
 }
 

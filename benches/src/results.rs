@@ -1,6 +1,7 @@
 //! What was measured: all of it, in a form for programs. The report is made from this and nothing else.
 
-use sandbox::yardstick::Variant;
+use benches::events::Event;
+use benches::yardstick::Variant;
 use serde::{Deserialize, Serialize};
 
 /// Everything. What a run leaves out is empty.
@@ -104,15 +105,6 @@ pub struct Cell {
     pub event: Event,
     /// Each round.
     pub rounds: Vec<Round>,
-}
-
-/// An event of the benchmark.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Event {
-    /// Its size, in bytes.
-    pub bytes: usize,
-    /// Whether it is about a customer, and to be sent on.
-    pub customer: bool,
 }
 
 /// One variant's turn in a round.

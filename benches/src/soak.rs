@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
+use benches::events::EVENTS;
+use benches::yardstick::{Gateway, Variant};
 use clap::Args;
 use sandbox::process::pin_self;
-use sandbox::yardstick::{Gateway, Variant};
 
-use super::report::own_docs;
-use super::results::{Machine, Results, Soak};
-use super::{EVENTS, Processors, for_load, load_of, measure, options, proc, upstream};
+use crate::proc;
+use crate::report::own_docs;
+use crate::results::{Machine, Results, Soak};
+use crate::turn::{Processors, for_load, load_of, measure, options, upstream};
 
 /// What Envoy may grow by from a tenth of the run to its end, in bytes: what its allocator and V8 keep for later varies.
 const BOUND: i64 = 2 << 20;

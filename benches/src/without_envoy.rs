@@ -4,17 +4,17 @@ use std::fs;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use sandbox::envoy::workspace_root;
+use benches::events::EVENTS;
+use sandbox::workspace_root;
 use serde_json::Value;
 
-use super::EVENTS;
-use super::results::Mapping;
+use crate::results::Mapping;
 
 /// Has `benches/mapping.rs` measured, and reads what criterion wrote down.
 pub async fn speeds() -> Result<Vec<Mapping>> {
     const NAME: &str = "this filter";
     eprintln!("the mapping alone, which takes minutes to build the first time");
-    said("cargo", &["bench", "--quiet", "--bench", "mapping", "--", NAME]).await?;
+    said("cargo", &["bench", "--quiet", "--package", "benches", "--bench", "mapping", "--", NAME]).await?;
 
     let measured = workspace_root().join("target/criterion/mapping").join(NAME);
     let events = EVENTS.into_iter().filter(|event| event.customer);

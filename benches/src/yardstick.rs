@@ -6,12 +6,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use sandbox::envoy::{Config, Envoy, Options, ROUTE, SEGMENT_CLUSTER};
+use sandbox::process::{Process, pin};
+use sandbox::segment::Segment;
+use sandbox::workspace_root;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-
-use crate::envoy::{Config, Envoy, Options, ROUTE, SEGMENT_CLUSTER, workspace_root};
-use crate::process::{Process, pin};
-use crate::segment::Segment;
 
 /// Where the filter is in Envoy's configuration.
 const FILTER: &str = "/static_resources/listeners/webhooks/filter_chains/0/filters/0/typed_config\

@@ -7,11 +7,12 @@ use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, ensure};
-use sandbox::envoy::{Options, workspace_root};
-use sandbox::sample;
+use benches::body;
+use benches::yardstick::{Gateway, Variant};
+use sandbox::envoy::Options;
 use sandbox::segment::Segment;
 use sandbox::stigg::Webhook;
-use sandbox::yardstick::{Gateway, Variant};
+use sandbox::workspace_root;
 use serde_json::Value;
 
 /// Loads are not to get into each other's way.
@@ -20,9 +21,9 @@ fn turn() -> MutexGuard<'static, ()> {
     ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Runs the sandbox with these arguments and this folder for the results. Returns what it says.
-fn sandbox(arguments: &[&str], into: &Path) -> Result<String> {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sandbox"));
+/// Runs the program with these arguments and this folder for the results. Returns what it says.
+fn run(arguments: &[&str], into: &Path) -> Result<String> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_benches"));
     let output = command.args(arguments).arg("--into").arg(into).output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8(output.stdout)?)
@@ -37,7 +38,7 @@ fn every_variant_is_measured() -> Result<()> {
     let _turn = turn();
     let docs = tempfile::tempdir()?;
     let arguments = ["bench", "--comparison", "--rounds", "1", "--seconds", "1", "--sizes", "512"];
-    sandbox(&arguments, docs.path())?;
+    run(&arguments, docs.path())?;
     let results = results(docs.path())?;
 
     let cells = results["cells"].as_array().context("no cells")?;
@@ -60,7 +61,7 @@ fn every_variant_is_measured() -> Result<()> {
 fn the_soak_looks_at_the_memory_after_each_turn() -> Result<()> {
     let _turn = turn();
     let docs = tempfile::tempdir()?;
-    sandbox(&["soak", "--requests", "1"], docs.path())?;
+    run(&["soak", "--requests", "1"], docs.path())?;
     let results = results(docs.path())?;
     let samples = results["soak"]["samples"].as_array().context("no samples")?;
     assert!(samples.len() > 1, "{samples:?}");
@@ -78,7 +79,7 @@ fn the_report_is_made_of_the_results() -> Result<()> {
     let anew = tempfile::tempdir()?;
     fs::create_dir(anew.path().join("benchmarks"))?;
     fs::copy(docs.join("benchmarks/results.json"), anew.path().join("benchmarks/results.json"))?;
-    let headline = sandbox(&["report"], anew.path())?;
+    let headline = run(&["report"], anew.path())?;
     let readme = fs::read_to_string(workspace_root().join("README.md"))?;
     assert!(readme.contains(&headline), "README.md does not say what the results say:\n{headline}");
     let mut files = vec!["benchmarks.md".into()];
@@ -91,7 +92,7 @@ fn the_report_is_made_of_the_results() -> Result<()> {
     }
     for file in files {
         let (made, kept) = (fs::read_to_string(anew.path().join(&file))?, fs::read_to_string(docs.join(&file))?);
-        assert!(made == kept, "{} is not what the results say: run `cargo run -p sandbox -- report`", file.display());
+        assert!(made == kept, "{} is not what the results say: run `cargo run -p benches -- report`", file.display());
     }
     Ok(())
 }
@@ -106,7 +107,7 @@ async fn reading_nothing_sends_the_same_bytes() -> Result<()> {
         let options = Options::default().env("SEGMENT_WRITE_KEY", "wk0123456789").env("STIGG_WEBHOOK_SECRET", secret);
         let gateway = Gateway::start(variant, &segment, Ok, options, &[]).await?;
         for size in [512, 31 * 1024] {
-            let webhook = Webhook::new(sample::event(size, Some("acme"))).secret(secret);
+            let webhook = Webhook::new(body::of_size(size, Some("acme"))).secret(secret);
             assert_eq!(webhook.send(&gateway.envoy.url("/webhooks/stigg")).await?.status, 200);
         }
         let calls = segment.calls().into_iter().map(|mut call| {

@@ -1,25 +1,17 @@
 //! `make run`: the filter in a real Envoy, with a stand-in for Segment behind it or with Segment itself; and what sends
 //! events to it or explains what it does with them.
 
-mod bench;
-mod debugger;
-mod difference;
-mod explain;
-mod fixtures;
-mod marked;
+mod commands;
 mod matrix;
-mod pretty;
-mod run;
-mod running;
-mod send;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
-use sandbox::envoy::{Config, locate, workspace_root};
-use sandbox::image;
+use sandbox::envoy::{Config, locate};
+use sandbox::{image, marked, workspace_root};
+
+use crate::commands::{explain, run, send};
 
 /// Runs the filter in a real Envoy on this machine.
 #[derive(Parser)]
@@ -40,16 +32,6 @@ enum Command {
     Explain(explain::Options),
     /// Runs the tests on every version of Envoy that the filter is made for, and writes a table of them into the README.
     Matrix,
-    /// Measures what the filter costs, beside what else could be in its place.
-    Bench(bench::Parameters),
-    /// Writes docs/benchmarks.md, its plots and the README's lines anew from the results.
-    Report {
-        /// The folder that the results are in; docs, if there is none.
-        #[arg(long)]
-        into: Option<PathBuf>,
-    },
-    /// Sends webhooks for a long time, and looks whether Envoy's memory grows.
-    Soak(bench::soak::Parameters),
 }
 
 #[tokio::main]
@@ -61,9 +43,6 @@ async fn main() -> ExitCode {
         Command::Send(options) => send::send(options).await,
         Command::Explain(options) => explain::explain(&options),
         Command::Matrix => matrix::run(),
-        Command::Bench(parameters) => bench::run(parameters).await,
-        Command::Report { into } => bench::report(into),
-        Command::Soak(parameters) => bench::soak::run(parameters).await,
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::envoy::workspace_root;
 use crate::process::die_with_parent;
+use crate::workspace_root;
 
 /// Unpacks the wheels of these requirements, without what they depend on, into the folder `target/<name>`, and returns
 /// it. They are there when its file `has` is. Before that, `prepare` may refuse them, or change them.

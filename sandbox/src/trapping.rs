@@ -15,15 +15,15 @@ use wasmparser::{ExternalKind, Parser, Payload, TypeRef};
 ///
 /// ```no_run
 /// # fn main() -> anyhow::Result<()> {
-/// use sandbox::{envoy::Config, module};
+/// use sandbox::{envoy::Config, trapping};
 ///
 /// let config = Config::shipped()?;
-/// let module = module::trapping(&config.module_file()?, "proxy_on_request_trailers")?;
+/// let module = trapping::module(&config.module_file()?, "proxy_on_request_trailers")?;
 /// let config = config.module(&module)?;
 /// # Ok(())
 /// # }
 /// ```
-pub fn trapping(path: &Path, export: &str) -> Result<TempPath> {
+pub fn module(path: &Path, export: &str) -> Result<TempPath> {
     let built = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let patched = with_trap(built, export).with_context(|| format!("in {}", path.display()))?;
     let file = tempfile::Builder::new().prefix("trapping-").suffix(".wasm").tempfile()?.into_temp_path();

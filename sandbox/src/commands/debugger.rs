@@ -18,14 +18,14 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use futures_util::stream::{self, Stream, StreamExt};
+use sandbox::fixtures;
 use sandbox::stigg::status_text;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::broadcast::error::RecvError;
 
 pub use self::webhooks::Webhooks;
-use crate::fixtures;
-use crate::running::Running;
+use super::endpoint::Endpoint;
 
 const PAGE: &str = include_str!("debugger/page.html");
 const STYLE: &str = include_str!("debugger/page.css");
@@ -38,11 +38,11 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 #[derive(Debug)]
 struct Debugger {
     webhooks: Arc<Webhooks>,
-    running: Running,
+    endpoint: Endpoint,
 }
 
 /// Serves the page until it is dropped.
-pub async fn serve(listener: TcpListener, webhooks: Arc<Webhooks>, running: Running) -> Result<()> {
+pub async fn serve(listener: TcpListener, webhooks: Arc<Webhooks>, endpoint: Endpoint) -> Result<()> {
     let addr = listener.local_addr()?;
     let routes = Router::new()
         .route("/", get(|| asset("text/html; charset=utf-8", PAGE)))
@@ -53,7 +53,7 @@ pub async fn serve(listener: TcpListener, webhooks: Arc<Webhooks>, running: Runn
         .route("/webhooks", get(watch))
         .route("/webhooks/{id}", get(detail))
         .layer(middleware::from_fn_with_state(addr, guard))
-        .with_state(Arc::new(Debugger { webhooks, running }));
+        .with_state(Arc::new(Debugger { webhooks, endpoint }));
     Ok(axum::serve(listener, routes).await?)
 }
 
@@ -85,7 +85,7 @@ async fn send(State(debugger): State<Arc<Debugger>>, Path(name): Path<String>) -
     if !fixtures::names()?.contains(&name) {
         return Ok(StatusCode::NOT_FOUND.into_response()); // a file, for one
     }
-    let reply = debugger.running.webhook(fixtures::event(&name)?).await?;
+    let reply = debugger.endpoint.send(fixtures::event(&name)?).await?;
     let id = reply.header("x-request-id");
     Ok(Json(json!({ "id": id, "status": reply.status, "status_text": status_text(reply.status) })).into_response())
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use crate::pretty::{self, Line};
+use super::pretty::{self, Line};
 
 /// Both sides, row by row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -6,8 +6,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use sandbox::envoy::workspace_root;
 use sandbox::stigg::{Reply, Webhook};
+use sandbox::workspace_root;
 use serde::{Deserialize, Serialize};
 
 /// The path that envoy.yaml takes webhooks at.
@@ -15,16 +15,16 @@ pub const PATH: &str = "/webhooks/stigg";
 
 /// Where webhooks are taken, and by which secret.
 #[derive(Clone, Serialize, Deserialize)]
-pub struct Running {
+pub struct Endpoint {
     /// The webhook's endpoint URL.
     pub url: String,
     /// The webhook's secret.
     pub secret: String,
 }
 
-impl std::fmt::Debug for Running {
+impl std::fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Running").field("url", &self.url).finish_non_exhaustive()
+        f.debug_struct("Endpoint").field("url", &self.url).finish_non_exhaustive()
     }
 }
 
@@ -40,9 +40,9 @@ pub fn default_file() -> PathBuf {
     workspace_root().join("target/sandbox.json")
 }
 
-impl Running {
+impl Endpoint {
     /// Sends a webhook there.
-    pub async fn webhook(&self, event: Vec<u8>) -> Result<Reply> {
+    pub async fn send(&self, event: Vec<u8>) -> Result<Reply> {
         Webhook::new(event).secret(&self.secret).send(&self.url).await
     }
 

@@ -5,22 +5,19 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use anyhow::{Context, Result};
+use sandbox::fixtures;
 use serde_json::Value;
 use stigg_segment::config::{Config, Environment};
 use stigg_segment::filter::{Filter, Step};
 use stigg_segment::headers::serialize;
-use stigg_segment::mapping::{Call, Origins};
-use stigg_segment::name::Style;
+use stigg_segment::mapping::Call;
 use stigg_segment::reply::{Ignored, Reply};
 use stigg_segment::verify::{SECRET_HEADER, Verification};
 
-use crate::difference::{Difference, Properties};
-use crate::fixtures;
-use crate::pretty::pretty;
-use crate::running::PATH;
-
-/// Stands for every secret: none is needed to say what becomes of an event. As long as a write key.
-const ANY_SECRET: &str = "00000000000000000000000000000000";
+use super::difference::{Difference, Properties};
+use super::endpoint::PATH;
+use super::origins::{ANY_SECRET, parse, why};
+use super::pretty::pretty;
 
 /// What is explained.
 #[derive(Debug, clap::Args)]
@@ -57,16 +54,6 @@ pub fn explain(options: &Options) -> Result<()> {
         }
         (step, _) => anyhow::bail!("the filter does not come to an end: {step:?}"),
     }
-}
-
-/// The fields of a call for this event whose origin is worth a word, each with its origin; none where no call is made.
-pub fn origins(configuration: &[u8], path: &str, event: &[u8]) -> Option<[(&'static str, String); 4]> {
-    let environment = parse(configuration).ok()?.environment(path.as_bytes())?;
-    environment.mapping.origins(event).ok().as_ref().map(why)
-}
-
-fn parse(configuration: &[u8]) -> Result<Config> {
-    Config::parse(configuration, |_| Some(ANY_SECRET.to_owned())).map_err(|error| anyhow::anyhow!("{error}"))
 }
 
 /// What the filter does in the end with a POST of this event by somebody who knows the secret.
@@ -126,30 +113,4 @@ fn show_call(call: &Call, environment: &Environment, event: &[u8]) -> Result<()>
     println!("{:12}{} bytes, of at most {}", "call", body.len(), environment.max_event_bytes);
     println!("\n{}", pretty(&body));
     Ok(())
-}
-
-/// Where the event's name, the user's id, the message's id and the timestamp come from.
-fn why(origins: &Origins<'_>) -> [(&'static str, String); 4] {
-    let name = match (origins.renamed, origins.style) {
-        (true, _) => "the name that the configuration has for this type",
-        (false, Style::Underscores) => "the type with dots as underscores",
-        (false, Style::AsIs) => "the type",
-        (false, Style::TitleCase) => "the type in title case",
-    };
-    let number = if origins.user_id_is_number { ", a number there" } else { "" };
-    let message_id = match origins.message_id_is_stiggs {
-        true => "Stigg's messageId behind \"stigg-\"",
-        false => "the event's SHA-256, as it brings no usable messageId",
-    };
-    let timestamp = match origins.has_timestamp {
-        true => "the event's timestamp",
-        false => "the event has none that is an RFC 3339 date-time",
-    };
-    let user_id = format!("from {}{number}", origins.user_id.steps().join("."));
-    [
-        ("event", name.to_owned()),
-        ("userId", user_id),
-        ("messageId", message_id.to_owned()),
-        ("timestamp", timestamp.to_owned()),
-    ]
 }

@@ -13,13 +13,14 @@ use std::time::UNIX_EPOCH;
 use anyhow::{Context, Result, bail, ensure};
 use sandbox::envoy::{self, Config, Envoy, PLUGIN, ROUTE};
 use sandbox::segment::{Call, Segment};
+use sandbox::workspace_root;
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast::error::RecvError;
 
-use crate::debugger::{self, Webhooks};
-use crate::pretty::pretty;
-use crate::running::{self, PATH, Running};
+use super::debugger::{self, Webhooks};
+use super::endpoint::{self, Endpoint, PATH};
+use super::pretty::pretty;
 
 const WRITE_KEY: &str = "SEGMENT_WRITE_KEY";
 const WEBHOOK_SECRET: &str = "STIGG_WEBHOOK_SECRET";
@@ -37,7 +38,7 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where to write what `send` needs to know
-    #[arg(long, value_name = "FILE", default_value_os_t = running::default_file())]
+    #[arg(long, value_name = "FILE", default_value_os_t = endpoint::default_file())]
     running_file: PathBuf,
 }
 
@@ -62,7 +63,7 @@ fn with_segment() -> Result<Infallible> {
     let binary = envoy::locate()?;
     let error = Command::new(&binary)
         .args(["--config-path", "envoy.yaml", "--disable-hot-restart"])
-        .current_dir(envoy::workspace_root())
+        .current_dir(workspace_root())
         .exec();
     Err(error).with_context(|| format!("cannot run {}", binary.display()))
 }
@@ -98,12 +99,12 @@ async fn serve(options: Options) -> Result<Infallible> {
     let mut tap = envoy.tap().await?;
     let mut access_log = 0;
 
-    let running = Running { url: envoy.url(PATH), secret };
-    let _published = running.publish(&options.running_file)?;
+    let endpoint = Endpoint { url: envoy.url(PATH), secret };
+    let _published = endpoint.publish(&options.running_file)?;
     let webhooks = Arc::new(Webhooks::new(plugin));
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, unless_taken(DEBUGGER_PORT))).await?;
-    welcome(&envoy, &segment, &running, listener.local_addr()?);
-    let debugger = debugger::serve(listener, Arc::clone(&webhooks), running);
+    welcome(&envoy, &segment, &endpoint, listener.local_addr()?);
+    let debugger = debugger::serve(listener, Arc::clone(&webhooks), endpoint);
     tokio::pin!(debugger);
     loop {
         tokio::select! {
@@ -149,8 +150,8 @@ fn made_up() -> String {
     repeat_with(fastrand::alphanumeric).take(32).collect()
 }
 
-fn welcome(envoy: &Envoy, segment: &Segment, running: &Running, debugger: SocketAddr) {
-    let Running { url, secret } = running;
+fn welcome(envoy: &Envoy, segment: &Segment, endpoint: &Endpoint, debugger: SocketAddr) {
+    let Endpoint { url, secret } = endpoint;
     println!(
         "\
 Every webhook, what became of it, and buttons that send some: http://{debugger}

@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
+use sandbox::fixtures;
 use sandbox::stigg::{Reply, status_text};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use crate::fixtures;
-use crate::pretty::{pretty, with_member};
-use crate::running::{self, Running};
+use super::endpoint::{self, Endpoint};
+use super::pretty::{pretty, with_member};
 
 /// How many may be under way at once.
 const AT_ONCE: usize = 100;
@@ -42,7 +42,7 @@ pub struct Options {
     #[arg(long)]
     secret: Option<String>,
     /// Where the running sandbox has written its URL and secret
-    #[arg(long, value_name = "FILE", default_value_os_t = running::default_file())]
+    #[arg(long, value_name = "FILE", default_value_os_t = endpoint::default_file())]
     running_file: PathBuf,
 }
 
@@ -59,26 +59,26 @@ pub async fn send(options: Options) -> Result<()> {
     }
 }
 
-fn receiver(options: &Options) -> Result<Running> {
+fn receiver(options: &Options) -> Result<Endpoint> {
     let variable = std::env::var(SECRET_VARIABLE).ok().filter(|secret| !secret.is_empty());
     let own_secret = options.secret.clone();
     if let Some(url) = options.url.clone() {
         ensure!(url.starts_with("http://"), "{url}: only http:// is spoken here");
         let secret = own_secret.or(variable);
-        return Ok(Running { url, secret: secret.with_context(|| format!("{SECRET_VARIABLE} is not set"))? });
+        return Ok(Endpoint { url, secret: secret.with_context(|| format!("{SECRET_VARIABLE} is not set"))? });
     }
-    let found = match Running::find(&options.running_file)? {
+    let found = match Endpoint::find(&options.running_file)? {
         Some(running) => running,
         None => match variable {
-            Some(secret) => Running { url: SHIPPED_URL.to_owned(), secret },
+            Some(secret) => Endpoint { url: SHIPPED_URL.to_owned(), secret },
             None => bail!("no sandbox is running: start one with `make run` in another terminal"),
         },
     };
-    Ok(Running { secret: own_secret.unwrap_or(found.secret), ..found })
+    Ok(Endpoint { secret: own_secret.unwrap_or(found.secret), ..found })
 }
 
-async fn attempt(receiver: &Running, event: Vec<u8>) -> Result<Reply> {
-    receiver.webhook(event).await.with_context(|| {
+async fn attempt(receiver: &Endpoint, event: Vec<u8>) -> Result<Reply> {
+    receiver.send(event).await.with_context(|| {
         format!("nothing takes webhooks at {}: is `make run` still running in another terminal?", receiver.url)
     })
 }
@@ -87,7 +87,7 @@ fn is_delivered(status: u16) -> bool {
     (200..300).contains(&status)
 }
 
-async fn send_one(receiver: &Running, event: Vec<u8>) -> Result<()> {
+async fn send_one(receiver: &Endpoint, event: Vec<u8>) -> Result<()> {
     let start = Instant::now();
     let reply = attempt(receiver, event).await?;
     println!("{} {}   in {}", reply.status, status_text(reply.status), milliseconds(start.elapsed()));
@@ -98,7 +98,7 @@ async fn send_one(receiver: &Running, event: Vec<u8>) -> Result<()> {
     Ok(())
 }
 
-async fn send_many(receiver: Running, event: Vec<u8>, count: u32, rate: Option<NonZeroU32>) -> Result<()> {
+async fn send_many(receiver: Endpoint, event: Vec<u8>, count: u32, rate: Option<NonZeroU32>) -> Result<()> {
     let (receiver, places) = (Arc::new(receiver), Arc::new(Semaphore::new(AT_ONCE)));
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len}  {eta} left")?;
     let progress = ProgressBar::new(count.into()).with_style(style);

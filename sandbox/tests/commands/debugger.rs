@@ -1,18 +1,16 @@
-//! The debugger's page, in a real browser, over `sandbox run`. The filter must have been built.
-
-mod browser;
-mod running;
+//! The debugger's page, in a real browser, over `sandbox run`.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 
 use anyhow::Result;
-use browser::{Key, Page};
 use nix::sys::signal::Signal;
-use running::*;
 use sandbox::stigg::{Reply, Webhook};
 use serde_json::{Value, json};
+
+use crate::browser::{Key, Page};
+use crate::running::*;
 
 const WIDE: u32 = 1200;
 const PHONE: u32 = 360;

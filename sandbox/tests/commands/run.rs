@@ -1,13 +1,12 @@
-//! `sandbox run`, as `make run` calls it. The filter must have been built.
-
-mod running;
+//! `sandbox run`, as `make run` calls it.
 
 use std::io::BufRead;
 
 use anyhow::Result;
 use nix::sys::signal::Signal;
-use running::*;
 use serde_json::json;
+
+use crate::running::*;
 
 #[tokio::test]
 async fn a_webhook_becomes_a_track_call_on_the_screen() -> Result<()> {

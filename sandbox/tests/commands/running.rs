@@ -1,7 +1,5 @@
 //! A running `sandbox run`, as `make run` calls it.
 
-#![allow(dead_code, reason = "each test binary uses its part of it")]
-
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;

@@ -1,6 +1,4 @@
-//! `sandbox send`, as `make send` calls it. The filter must have been built.
-
-mod running;
+//! `sandbox send`, as `make send` calls it.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
@@ -9,9 +7,10 @@ use std::process::Output;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use running::*;
 use sandbox::segment::{Behaviour, Call, Options, Segment, Transport};
 use serde_json::Value;
+
+use crate::running::*;
 
 /// Runs it to its end, elsewhere, as the stand-in and Envoy may be this process's.
 async fn send(event: &str, arguments: &[&str]) -> Result<Output> {

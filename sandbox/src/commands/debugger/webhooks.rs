@@ -12,10 +12,10 @@ use serde::Serialize;
 use stigg_segment::reply::{Ignored, Reply};
 use tokio::sync::broadcast;
 
-use crate::difference::{self, Difference, Properties, Row};
-use crate::explain::origins;
-use crate::pretty::pretty;
-use crate::running::PATH;
+use crate::commands::difference::{self, Difference, Properties, Row};
+use crate::commands::endpoint::PATH;
+use crate::commands::origins::origins;
+use crate::commands::pretty::pretty;
 
 /// How many are remembered.
 const REMEMBERED: usize = 1000;
