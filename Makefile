@@ -3,7 +3,7 @@ MODULE := target/wasm32-wasip1/release/stigg_segment.wasm
 TARGET := wasm32-wasip1
 
 .DEFAULT_GOAL := help
-.PHONY: help build image run send test test-matrix lint ledger fuzz bench soak instructions screenshot clean rust nightly chromium yardsticks wrk node
+.PHONY: help build image run send test test-matrix lint ledger fuzz bench report soak instructions screenshot clean rust nightly chromium yardsticks wrk node
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,12 +38,15 @@ lint: rust ## check format and lints
 	@cargo clippy --quiet --release --target $(TARGET) --lib --package stigg-segment-filter --package noop --package edits -- --deny warnings
 
 # The harness is built as benches are: what is around Envoy should not be what holds it back.
-BENCH := cargo run --quiet --profile bench --package sandbox --
+BENCH := cargo run --quiet --profile bench --package benches --
 
 ROUNDS ?= 9
 SECONDS ?= 2
 bench: build yardsticks wrk node ## measure what the filter costs, beside no filter and others: ROUNDS (9) of SECONDS (2) for each
 	@$(BENCH) bench --rounds $(ROUNDS) --seconds $(SECONDS)
+
+report: rust ## write docs/benchmarks.md, its plots and the README's lines anew from the results of the last bench
+	@cargo run --quiet --package benches -- report
 
 REQUESTS ?= 1000000
 soak: build wrk ## show that Envoy's memory stays what it is: REQUESTS (1000000) through the filter
@@ -84,7 +87,7 @@ nightly: rust
 	@command -v cargo-fuzz > /dev/null || { echo "installing cargo-fuzz"; cargo install --quiet --locked cargo-fuzz; }
 
 screenshot: build chromium ## take the picture of the debugger anew: docs/debugger.png
-	@SCREENSHOT=$(CURDIR)/docs/debugger.png cargo test --quiet --package sandbox --test debugger a_test_event > /dev/null
+	@SCREENSHOT=$(CURDIR)/docs/debugger.png cargo test --quiet --package sandbox --test commands a_test_event > /dev/null
 
 chromium:
 	@test -n "$$CHROMIUM" || command -v chromium > /dev/null || command -v chromium-browser > /dev/null || command -v google-chrome > /dev/null || \

@@ -27,14 +27,10 @@ pub use self::tap::{Exchange, Tap};
 
 use crate::http;
 use crate::process::{Process, pin};
+pub use crate::workspace_root;
 
 /// The listener that takes Stigg's webhooks.
 pub const LISTENER: &str = "webhooks";
-
-/// The folder of the workspace, which the paths in `envoy.yaml` are relative to.
-pub fn workspace_root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the sandbox is a folder of the workspace")
-}
 
 /// How Envoy is run.
 #[derive(Debug, Clone)]

@@ -5,7 +5,8 @@ use std::io::{ErrorKind, Read};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use sandbox::envoy::workspace_root;
+
+use crate::workspace_root;
 
 fn folder() -> PathBuf {
     workspace_root().join("tests/fixtures")

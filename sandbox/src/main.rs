@@ -1,23 +1,16 @@
 //! `make run`: the filter in a real Envoy, with a stand-in for Segment behind it or with Segment itself; and what sends
 //! events to it or explains what it does with them.
 
-mod bench;
-mod debugger;
-mod difference;
-mod explain;
-mod fixtures;
-mod pretty;
-mod run;
-mod running;
-mod send;
+mod commands;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
-use sandbox::envoy::{Config, locate, workspace_root};
-use sandbox::image;
+use sandbox::envoy::{Config, locate};
+use sandbox::{image, workspace_root};
+
+use crate::commands::{explain, run, send};
 
 /// Runs the filter in a real Envoy on this machine.
 #[derive(Parser)]
@@ -36,16 +29,6 @@ enum Command {
     Send(send::Options),
     /// Prints what the filter does with an event, and why; neither Envoy nor a secret is needed.
     Explain(explain::Options),
-    /// Measures what the filter costs, beside what else could be in its place.
-    Bench(bench::Parameters),
-    /// Writes docs/benchmarks.md, its plots and the README's lines anew from the results.
-    Report {
-        /// The folder that the results are in; docs, if there is none.
-        #[arg(long)]
-        into: Option<PathBuf>,
-    },
-    /// Sends webhooks for a long time, and looks whether Envoy's memory grows.
-    Soak(bench::soak::Parameters),
 }
 
 #[tokio::main]
@@ -56,9 +39,6 @@ async fn main() -> ExitCode {
         Command::Run(options) => run::run(options).await,
         Command::Send(options) => send::send(options).await,
         Command::Explain(options) => explain::explain(&options),
-        Command::Bench(parameters) => bench::run(parameters).await,
-        Command::Report { into } => bench::report(into),
-        Command::Soak(parameters) => bench::soak::run(parameters).await,
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 /// A child process. Dropping it kills it and waits until it is gone.
 #[derive(Debug)]
-pub(crate) struct Process {
+pub struct Process {
     pid: u32,
     child: Arc<Mutex<Child>>,
     log: Arc<Log>,
@@ -25,7 +25,7 @@ pub(crate) struct Process {
 
 impl Process {
     /// Starts the command.
-    pub(crate) fn spawn(mut command: Command) -> Result<Self> {
+    pub fn spawn(mut command: Command) -> Result<Self> {
         let name = command.get_program().to_owned();
         let (output, writer) = pipe()?;
         command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
@@ -61,16 +61,18 @@ impl Process {
         Ok(Self { pid, child, log, exit, keeper: Some(keeper) })
     }
 
-    pub(crate) fn pid(&self) -> u32 {
+    /// Its id.
+    pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    pub(crate) fn log(&self) -> &Log {
+    /// What it has written.
+    pub fn log(&self) -> &Log {
         &self.log
     }
 
     /// Sends a signal; one that has ended already takes it without complaint.
-    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+    pub fn signal(&self, signal: Signal) -> Result<()> {
         // Held, so that the child is not reaped and its id not another's meanwhile.
         let mut child = self.child.lock().unwrap();
         if child.try_wait()?.is_none() {
@@ -80,7 +82,7 @@ impl Process {
     }
 
     /// Waits until it has ended.
-    pub(crate) async fn exited(&self) -> ExitStatus {
+    pub async fn exited(&self) -> ExitStatus {
         let status = self.exit.clone().wait_for(Option::is_some).await.map(|status| *status);
         status.ok().flatten().expect("the keeper reports the end before it ends itself")
     }
@@ -106,7 +108,7 @@ pub(crate) fn die_with_parent(command: &mut Command) {
 }
 
 /// Lets the child run on these processors only.
-pub(crate) fn pin(command: &mut Command, cpus: &[usize]) -> Result<()> {
+pub fn pin(command: &mut Command, cpus: &[usize]) -> Result<()> {
     let cpus = cpu_set(cpus)?;
     // SAFETY: between fork and exec only async-signal-safe calls are allowed; this is one system call.
     unsafe {
@@ -146,7 +148,7 @@ fn wait(child: &Mutex<Child>) -> Option<ExitStatus> {
 
 /// What the child has written so far.
 #[derive(Debug, Default)]
-pub(crate) struct Log {
+pub struct Log {
     text: Mutex<String>,
     len: watch::Sender<usize>,
 }
@@ -163,12 +165,13 @@ impl Log {
         }
     }
 
-    pub(crate) fn text(&self) -> String {
+    /// All of it.
+    pub fn text(&self) -> String {
         self.text.lock().unwrap().clone()
     }
 
     /// The last lines.
-    pub(crate) fn tail(&self) -> String {
+    pub fn tail(&self) -> String {
         const LINES: usize = 20;
         let text = self.text();
         let lines: Vec<_> = text.lines().collect();
@@ -176,13 +179,13 @@ impl Log {
     }
 
     /// Waits for such a line.
-    pub(crate) async fn line(&self, is_it: impl Fn(&str) -> bool) -> String {
+    pub async fn line(&self, is_it: impl Fn(&str) -> bool) -> String {
         let mut position = 0;
         self.line_behind(&mut position, is_it).await
     }
 
     /// Waits for such a line behind a position, which moves behind the line.
-    pub(crate) async fn line_behind(&self, position: &mut usize, is_it: impl Fn(&str) -> bool) -> String {
+    pub async fn line_behind(&self, position: &mut usize, is_it: impl Fn(&str) -> bool) -> String {
         let mut len = self.len.subscribe();
         loop {
             {

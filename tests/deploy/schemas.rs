@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use boon::{Compiler, SchemaIndex, Schemas};
 use sandbox::envoy::workspace_root;
-use sandbox::wheel;
+use sandbox::pypi;
 use serde_json::{Map, Value, json};
 use tests::manifests::each;
 
@@ -32,7 +32,7 @@ impl Published {
         let kubernetes = "kubernetes.json";
         let compose = "check_jsonschema/builtin_schemas/vendor/compose-spec.json";
         let requirements = [&format!("kubernetes-validate=={KUBERNETES}"), "check-jsonschema==0.39.0"];
-        let home = wheel::install("schemas", &requirements, kubernetes, |wheel| {
+        let home = pypi::install("schemas", &requirements, kubernetes, |wheel| {
             // One version of many, which are large.
             let all = wheel.join("kubernetes_validate");
             let strict = format!("kubernetes-json-schema/v{KUBERNETES}-local-strict/_definitions.json");

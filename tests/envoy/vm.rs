@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use anyhow::Result;
 use sandbox::envoy::{Config, PLUGIN, workspace_root};
-use sandbox::module;
 use sandbox::stigg::Webhook;
+use sandbox::trapping;
 use tests::edge::*;
 use wasmparser::{Parser, Payload};
 
 #[tokio::test]
 async fn after_a_trap_the_filter_recovers_and_nothing_went_through_unmapped() -> Result<()> {
-    let trapping = module::trapping(&Config::shipped()?.module_file()?, "proxy_on_request_trailers")?;
+    let trapping = trapping::module(&Config::shipped()?.module_file()?, "proxy_on_request_trailers")?;
     let edge = Edge::start_with(|config| config.module(&trapping)).await?;
     for round in 1..=2 {
         assert_eq!(edge.send_event(EVENT).await?.status, 200);

@@ -23,9 +23,9 @@ use audit::{Arrival, audit};
 use event::{About, Event};
 use faults::Faults;
 use sandbox::envoy::{Config, Envoy, ROUTE};
-use sandbox::module;
 use sandbox::segment::Segment;
 use sandbox::stigg::Webhook;
+use sandbox::trapping;
 use sender::{ATTEMPTS, Attempt, HASTE, Sender, delivered};
 use serde_json::json;
 use tests::edge::*;
@@ -47,7 +47,7 @@ async fn what_was_delivered_is_at_segment_once_and_unaltered_and_the_rest_was_re
 
     let segment = Segment::start().await?;
     let receiver = SocketAddr::from(([127, 0, 0, 1], free_port(seed)?));
-    let trapping = module::trapping(&Config::shipped()?.module_file()?, TRAP)?;
+    let trapping = trapping::module(&Config::shipped()?.module_file()?, TRAP)?;
     let config = hastened(Config::sandboxed(&segment)?)?
         .module(&trapping)?
         .set("/static_resources/listeners/webhooks/address/socket_address/port_value", json!(receiver.port()))?;

@@ -38,7 +38,7 @@ pub mod verify;
 /// The filter's own name, so that the calls are as long.
 pub const NAME: &str = "stigg-segment-filter";
 
-/// The filter's own version; `sandbox/tests/bench.rs` notices where it is not.
+/// The filter's own version; `benches/tests/commands.rs` notices where it is not.
 pub const VERSION: &str = "0.1.0";
 
 /// Both, as the filter says them.

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
-use super::{tap, workspace_root};
+use super::tap;
 use crate::segment::Segment;
+use crate::workspace_root;
 
 /// Path of the HTTP connection manager that takes the webhooks.
 pub const HTTP_CONNECTION_MANAGER: &str = "/static_resources/listeners/webhooks/filter_chains/0/filters/0/typed_config";

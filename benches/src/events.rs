@@ -1,0 +1,43 @@
+//! The events of the benchmark, and their sizes.
+
+use serde::{Deserialize, Serialize};
+
+use crate::body;
+
+/// 1 KiB, in bytes.
+pub const KIB: usize = 1024;
+
+/// An event of the benchmark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Its size, in bytes.
+    pub bytes: usize,
+    /// Whether it is about a customer, and to be sent on.
+    pub customer: bool,
+}
+
+impl Event {
+    /// What is sent.
+    pub fn body(self) -> String {
+        body::of_size(self.bytes, self.customer.then_some("acme"))
+    }
+}
+
+/// The events that all variants get.
+pub const EVENTS: [Event; 5] = [
+    Event { bytes: KIB / 2, customer: true },
+    Event { bytes: 2 * KIB, customer: true },
+    Event { bytes: 16 * KIB, customer: true },
+    Event { bytes: 31 * KIB, customer: true },
+    Event { bytes: 2 * KIB, customer: false },
+];
+
+/// Events that show how the cost grows.
+pub const GROWTH: [Event; 3] = [
+    Event { bytes: 4 * KIB, customer: true },
+    Event { bytes: 8 * KIB, customer: true },
+    Event { bytes: 24 * KIB, customer: true },
+];
+
+/// The size that most events have.
+pub const TYPICAL: Event = EVENTS[1];

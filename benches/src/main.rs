@@ -1,0 +1,49 @@
+//! What the filter costs: `make bench`, `make report` and `make soak`.
+
+mod bench;
+mod footprint;
+mod load;
+mod machine;
+mod plot;
+mod proc;
+mod report;
+mod results;
+mod soak;
+mod turn;
+mod without_envoy;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Measures what the filter costs.
+#[derive(Parser)]
+enum Command {
+    /// Measures the filter, and what else could be in its place.
+    Bench(bench::Parameters),
+    /// Writes docs/benchmarks.md, its plots and the README's lines anew from the results.
+    Report {
+        /// The folder that the results are in; docs, if there is none.
+        #[arg(long)]
+        into: Option<PathBuf>,
+    },
+    /// Sends webhooks for a long time, and looks whether Envoy's memory grows.
+    Soak(soak::Parameters),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let result = match Command::parse() {
+        Command::Bench(parameters) => bench::run(parameters).await,
+        Command::Report { into } => report::run(into),
+        Command::Soak(parameters) => soak::run(parameters).await,
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("Error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! What was measured: all of it, in a form for programs. The report is made from this and nothing else.
+
+use benches::events::Event;
+use benches::yardstick::Variant;
+use serde::{Deserialize, Serialize};
+
+/// Everything. What a run leaves out is empty.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Results {
+    /// Where and when, but for the soak.
+    pub machine: Machine,
+    /// How long a turn is, in seconds.
+    pub seconds: u64,
+    /// Connections that were kept busy.
+    pub connections: usize,
+    /// What each variant did with each event.
+    pub cells: Vec<Cell>,
+    /// What more workers did.
+    pub workers: Vec<Workers>,
+    /// What each variant is before it has any work.
+    pub footprints: Vec<Footprint>,
+    /// The mapping alone, built for this machine.
+    pub mapping: Vec<Mapping>,
+    /// The instructions that the module executes, as a table.
+    #[serde(default)]
+    pub instructions: String,
+    /// A long run.
+    pub soak: Option<Soak>,
+}
+
+/// Where and when something was measured.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Machine {
+    /// The processor's model.
+    pub cpu: String,
+    /// How many processors there are.
+    pub processors: usize,
+    /// The kernel's release.
+    pub kernel: String,
+    /// Envoy's version.
+    pub envoy: String,
+    /// The day, in UTC.
+    pub date: String,
+    /// The commit, and whether it was changed.
+    pub commit: String,
+}
+
+/// What so many workers did with events of 2 KiB.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Workers {
+    /// The variant.
+    pub variant: Variant,
+    /// Worker threads.
+    pub workers: u32,
+    /// Each round.
+    pub rounds: Vec<Round>,
+}
+
+/// What a variant is without work, with two workers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Footprint {
+    /// The variant.
+    pub variant: Variant,
+    /// From the start of the process until it takes connections, in milliseconds; several starts.
+    pub start_ms: Vec<f64>,
+    /// Resident memory once it has served some events, in bytes.
+    pub resident: u64,
+    /// Size of the Wasm module, if it is one.
+    pub module: Option<u64>,
+}
+
+/// The mapping of one event.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Mapping {
+    /// Size of the event, in bytes.
+    pub bytes: usize,
+    /// Median time, in nanoseconds.
+    pub nanoseconds: f64,
+}
+
+/// A long run of the filter as shipped.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Soak {
+    /// Where and when.
+    pub machine: Machine,
+    /// Requests so far, and the memory that Envoy had resident then, in bytes.
+    pub samples: Vec<(usize, u64)>,
+}
+
+impl Soak {
+    /// By how many bytes the memory grew from a tenth of the run to its end.
+    pub fn growth(&self) -> Option<i64> {
+        let (requests, end) = *self.samples.last()?;
+        let (_, start) = *self.samples.iter().find(|(so_far, _)| so_far * 10 >= requests)?;
+        Some(end as i64 - start as i64)
+    }
+}
+
+/// What one variant did with one event.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Cell {
+    /// The variant.
+    pub variant: Variant,
+    /// The event.
+    pub event: Event,
+    /// Each round.
+    pub rounds: Vec<Round>,
+}
+
+/// One variant's turn in a round.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Round {
+    /// Requests answered.
+    pub requests: usize,
+    /// Processor time for each request, in microseconds: Envoy's and, where there is one, the function's.
+    pub cpu_us: f64,
+    /// Requests answered in a second.
+    pub per_second: f64,
+    /// Median time to the answer, in microseconds.
+    pub p50_us: f64,
+    /// The time that 1 of 100 answers takes longer than, in microseconds.
+    pub p99_us: f64,
+    /// The part of the time that Envoy's processor was busy with it.
+    pub busy: f64,
+    /// The part of the time that Envoy's processor was busy with something else.
+    pub disturbed: f64,
+}
+
+/// A median, and what it lies between.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Spread {
+    /// The least.
+    pub min: f64,
+    /// The one in the middle.
+    pub median: f64,
+    /// The most.
+    pub max: f64,
+}
+
+impl Spread {
+    /// The spread of some values; none of none.
+    pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
+        let mut values: Vec<f64> = values.into_iter().collect();
+        values.sort_by(f64::total_cmp);
+        let (first, last) = (*values.first()?, *values.last()?);
+        let middle = values.len() / 2;
+        let median = if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 };
+        Some(Self { min: first, median, max: last })
+    }
+}
+
+impl Results {
+    /// A figure of a variant's, for an event.
+    pub fn spread(&self, variant: Variant, event: Event, figure: impl Fn(&Round) -> f64) -> Option<Spread> {
+        Spread::of(self.rounds(variant, event)?.iter().map(figure))
+    }
+
+    /// Processor time of one variant as a multiple of another's, round by round.
+    pub fn ratio(&self, variant: Variant, to: Variant, event: Event) -> Option<Spread> {
+        let (of, to) = (self.rounds(variant, event)?, self.rounds(to, event)?);
+        Spread::of(of.iter().zip(to).map(|(of, to)| of.cpu_us / to.cpu_us))
+    }
+
+    /// How much something else was in the way.
+    pub fn disturbance(&self) -> Option<Spread> {
+        Spread::of(self.cells.iter().flat_map(|cell| &cell.rounds).map(|round| round.disturbed))
+    }
+
+    /// The events that a variant got, from small to large.
+    pub fn events(&self, variant: Variant) -> Vec<Event> {
+        let cells = self.cells.iter().filter(|cell| cell.variant == variant);
+        let mut events: Vec<_> = cells.map(|cell| cell.event).collect();
+        events.sort_by_key(|event| (!event.customer, event.bytes));
+        events
+    }
+
+    /// What a variant is without work.
+    pub fn footprint(&self, variant: Variant) -> Option<&Footprint> {
+        self.footprints.iter().find(|footprint| footprint.variant == variant)
+    }
+
+    /// What a variant did with an event, round by round.
+    pub fn rounds(&self, variant: Variant, event: Event) -> Option<&[Round]> {
+        let cell = self.cells.iter().find(|cell| cell.variant == variant && cell.event == event);
+        cell.map(|cell| cell.rounds.as_slice())
+    }
+}

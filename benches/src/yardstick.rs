@@ -1,0 +1,176 @@
+//! What the filter is measured against: the same Envoy with something else in the filter's place, or with nothing.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use sandbox::envoy::{Config, Envoy, Options, ROUTE, SEGMENT_CLUSTER};
+use sandbox::process::{Process, pin};
+use sandbox::segment::Segment;
+use sandbox::workspace_root;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// Where the filter is in Envoy's configuration.
+const FILTER: &str = "/static_resources/listeners/webhooks/filter_chains/0/filters/0/typed_config\
+                      /http_filters/stigg_segment";
+
+/// What is in the filter's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Variant {
+    /// Nothing: the event is sent on as it is.
+    Bare,
+    /// A Wasm filter that does nothing.
+    Noop,
+    /// The filter, less its reading of the event.
+    Edits,
+    /// The filter as shipped.
+    Shipped,
+    /// The same job as a Lua filter.
+    Lua,
+    /// The filter without holding headers back, and the stock buffer filter behind it.
+    Buffered,
+    /// The same job as a function in Node.js, which Envoy sends the event to and which calls Segment itself.
+    Node,
+}
+
+impl Variant {
+    /// Every variant, in the order they are shown in.
+    pub const ALL: [Variant; 7] = [
+        Variant::Bare,
+        Variant::Noop,
+        Variant::Edits,
+        Variant::Shipped,
+        Variant::Lua,
+        Variant::Buffered,
+        Variant::Node,
+    ];
+
+    /// A word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Variant::Bare => "bare",
+            Variant::Noop => "noop",
+            Variant::Edits => "edits",
+            Variant::Shipped => "shipped",
+            Variant::Lua => "lua",
+            Variant::Buffered => "buffered",
+            Variant::Node => "node",
+        }
+    }
+
+    /// Whether it can tell which events to send on.
+    pub fn reads_the_event(self) -> bool {
+        !matches!(self, Variant::Bare | Variant::Noop | Variant::Edits)
+    }
+
+    /// Puts it in the filter's place in a configuration that has the filter.
+    pub fn put_into(self, config: Config) -> Result<Config> {
+        match self {
+            Variant::Shipped => Ok(config),
+            Variant::Noop | Variant::Edits => config.module(&module(self.name())?),
+            Variant::Buffered => config.hold_request_headers(false),
+            Variant::Bare | Variant::Node => config.remove(FILTER)?.remove(&format!("{ROUTE}/typed_per_filter_config")),
+            Variant::Lua => config.set(
+                &format!("{FILTER}/typed_config"),
+                json!({
+                    "@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua",
+                    "default_source_code": { "filename": file("filter.lua") },
+                }),
+            ),
+        }
+    }
+}
+
+/// A file that a variant is made of.
+fn file(name: &str) -> PathBuf {
+    workspace_root().join("benches/yardsticks").join(name)
+}
+
+fn module(name: &str) -> Result<PathBuf> {
+    let built = Config::shipped()?.module_file()?.with_file_name(name).with_extension("wasm");
+    anyhow::ensure!(built.exists(), "there is no {}: build it first, with `make yardsticks`", built.display());
+    Ok(built)
+}
+
+/// An Envoy with a variant in the filter's place, and whatever else the variant consists of.
+#[derive(Debug)]
+pub struct Gateway {
+    /// The Envoy.
+    pub envoy: Envoy,
+    function: Option<Function>,
+}
+
+impl Gateway {
+    /// Starts an Envoy with this variant. `change` is made to the configuration of each variant alike; `beside` are the
+    /// processors for what does not run in Envoy.
+    pub async fn start(
+        variant: Variant,
+        segment: &Segment,
+        change: impl FnOnce(Config) -> Result<Config>,
+        options: Options,
+        beside: &[usize],
+    ) -> Result<Self> {
+        let mut config = variant.put_into(change(Config::sandboxed(segment)?)?)?;
+        let function = match variant {
+            Variant::Node => Some(Function::start(segment, &options, beside).await?),
+            _ => None,
+        };
+        if let Some(function) = &function {
+            config = function.route(config)?;
+        }
+        let envoy = Envoy::start(config, options).await?;
+        Ok(Self { envoy, function })
+    }
+
+    /// The processes that do the work.
+    pub fn pids(&self) -> impl Iterator<Item = u32> {
+        [self.envoy.pid()].into_iter().chain(self.function.as_ref().map(|function| function.process.pid()))
+    }
+}
+
+/// The function in Node.js, running.
+#[derive(Debug)]
+struct Function {
+    process: Process,
+    addr: SocketAddr,
+}
+
+impl Function {
+    async fn start(segment: &Segment, options: &Options, cpus: &[usize]) -> Result<Self> {
+        const READY: &str = "listening on ";
+        let mut command = Command::new("node");
+        command.arg(file("function.js")).env("SEGMENT_URL", format!("http://{}", segment.addr()));
+        command.envs(options.env.iter().map(|(name, value)| (name, value)));
+        if !cpus.is_empty() {
+            pin(&mut command, cpus)?;
+        }
+        let process = Process::spawn(command).context("Node.js is needed: apt-get install nodejs")?;
+        let ready = async {
+            tokio::select! {
+                line = process.log().line(|line| line.starts_with(READY)) => Ok(line),
+                status = process.exited() => anyhow::bail!("it ended with {status}:\n{}", process.log().tail()),
+            }
+        };
+        let line = tokio::time::timeout(Duration::from_secs(20), ready).await??;
+        let addr = line.trim_start_matches(READY).trim().parse()?;
+        Ok(Self { process, addr })
+    }
+
+    /// Sends to the function what is meant for Segment.
+    fn route(&self, config: Config) -> Result<Config> {
+        let http = "typed_extension_protocol_options/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+        config
+            .set(
+                &format!(
+                    "{SEGMENT_CLUSTER}/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/socket_address"
+                ),
+                json!({ "address": self.addr.ip(), "port_value": self.addr.port() }),
+            )?
+            .set(&format!("{SEGMENT_CLUSTER}/{http}/explicit_http_config"), json!({ "http_protocol_options": {} }))?
+            .set(&format!("{SEGMENT_CLUSTER}/transport_socket"), Value::Null)
+    }
+}

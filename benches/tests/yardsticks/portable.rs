@@ -1,0 +1,59 @@
+//! What the benchmark compares the filter with does the same job: the table of [`tests::cases`].
+
+use anyhow::{Context, Result};
+use benches::yardstick::{Gateway, Variant};
+use sandbox::segment::{Options, Segment, Transport};
+use serde_json::Value;
+use tests::cases::{Call, cases};
+use tests::edge::{Edge, refuses_large_bodies};
+use tests::portable::{hold_to, options};
+
+#[tokio::test]
+async fn holds_on_envoy_with_a_lua_filter() -> Result<()> {
+    let segment = Segment::start().await?;
+    let gateway = Gateway::start(Variant::Lua, &segment, Ok, options(), &[]).await?;
+    let mut cases = cases()?;
+    if refuses_large_bodies().await? {
+        cases.retain(|case| !case.is_large());
+    }
+    hold_to(cases, &Edge { envoy: gateway.envoy, segment }, |_, _| Ok(())).await
+}
+
+/// It reads and writes the event anew: the table's other cases ask for more than a user of a function would.
+#[tokio::test]
+async fn holds_on_envoy_with_a_function_for_documented_events() -> Result<()> {
+    let segment = Segment::start_with(Options { transport: Transport::Plain, ..Default::default() }).await?;
+    let gateway = Gateway::start(Variant::Node, &segment, Ok, options(), &[]).await?;
+    let mut cases = cases()?;
+    cases.retain(|case| case.name.ends_with(".json") || case.name.starts_with("not about"));
+    let edge = Edge { envoy: gateway.envoy, segment };
+    hold_to(cases, &edge, |request, outcome| match &mut outcome.call {
+        Some(call) => spelt_as_it_came(call, &request.body.concat()),
+        None => Ok(()),
+    })
+    .await
+}
+
+/// Where the properties are the event that came in, spelt anew, puts the spelling back. Node.js speaks HTTP/1.1 to
+/// Segment, with the header of the connection.
+fn spelt_as_it_came(call: &mut Call, event: &[u8]) -> Result<()> {
+    let mut track: Value = serde_json::from_slice(&call.body)?;
+    let properties = track.as_object_mut().and_then(|track| track.remove("properties")).context("no properties")?;
+    if in_javascript(properties) == in_javascript(serde_json::from_slice(event)?) {
+        let members = track.to_string();
+        let members = members.strip_suffix('}').context("no object")?;
+        call.body = [members.as_bytes(), br#","properties":"#, event, b"}"].concat();
+        call.headers.retain(|(name, _)| !["connection", "content-length"].contains(&&**name));
+    }
+    Ok(())
+}
+
+/// A value with every number as a double.
+fn in_javascript(value: Value) -> Value {
+    match value {
+        Value::Number(number) => number.as_f64().into(),
+        Value::Array(list) => list.into_iter().map(in_javascript).collect(),
+        Value::Object(members) => members.into_iter().map(|(key, value)| (key, in_javascript(value))).collect(),
+        other => other,
+    }
+}

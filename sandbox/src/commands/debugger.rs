@@ -1,0 +1,127 @@
+//! The debugger: a page with every webhook, what it was answered and what the filter made of it, live.
+//!
+//! Whoever can talk to it can send webhooks with the secret, so it is on loopback only, answers to no other name (which
+//! a page elsewhere could have resolved to this machine), and takes nothing from a page that is not its own.
+
+mod webhooks;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Result;
+use axum::Router;
+use axum::extract::{Path, Request, State};
+use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, ORIGIN};
+use axum::http::{Method, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::{get, post};
+use futures_util::stream::{self, Stream, StreamExt};
+use sandbox::fixtures;
+use sandbox::stigg::status_text;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::broadcast::error::RecvError;
+
+pub use self::webhooks::Webhooks;
+use super::endpoint::Endpoint;
+
+const PAGE: &str = include_str!("debugger/page.html");
+const STYLE: &str = include_str!("debugger/page.css");
+const SCRIPT: &str = include_str!("debugger/page.js");
+
+/// Nothing but what is served here, and no script or style inside the page: no event can become one.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+#[derive(Debug)]
+struct Debugger {
+    webhooks: Arc<Webhooks>,
+    endpoint: Endpoint,
+}
+
+/// Serves the page until it is dropped.
+pub async fn serve(listener: TcpListener, webhooks: Arc<Webhooks>, endpoint: Endpoint) -> Result<()> {
+    let addr = listener.local_addr()?;
+    let routes = Router::new()
+        .route("/", get(|| asset("text/html; charset=utf-8", PAGE)))
+        .route("/page.css", get(|| asset("text/css; charset=utf-8", STYLE)))
+        .route("/page.js", get(|| asset("text/javascript; charset=utf-8", SCRIPT)))
+        .route("/events", get(events))
+        .route("/events/{name}", post(send))
+        .route("/webhooks", get(watch))
+        .route("/webhooks/{id}", get(detail))
+        .layer(middleware::from_fn_with_state(addr, guard))
+        .with_state(Arc::new(Debugger { webhooks, endpoint }));
+    Ok(axum::serve(listener, routes).await?)
+}
+
+async fn guard(State(addr): State<SocketAddr>, request: Request, next: Next) -> Response {
+    if !is_own(addr, &request) {
+        return (StatusCode::FORBIDDEN, "Only for the debugger's own page.\n").into_response();
+    }
+    next.run(request).await
+}
+
+fn is_own(addr: SocketAddr, request: &Request) -> bool {
+    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let names = [addr.to_string(), format!("localhost:{}", addr.port())];
+    let is_name = |name: &str| names.iter().any(|own| own == name);
+    is_name(header(HOST))
+        && (request.method() == Method::GET || header(ORIGIN).strip_prefix("http://").is_some_and(is_name))
+}
+
+async fn asset(content_type: &'static str, text: &'static str) -> impl IntoResponse {
+    ([(CONTENT_TYPE, content_type), (CONTENT_SECURITY_POLICY, POLICY)], text)
+}
+
+async fn events() -> Result<Json<Vec<String>>, Failure> {
+    Ok(Json(fixtures::names()?))
+}
+
+/// Sends a fixture, as Stigg's "Send test event" does, and says what Stigg would.
+async fn send(State(debugger): State<Arc<Debugger>>, Path(name): Path<String>) -> Result<Response, Failure> {
+    if !fixtures::names()?.contains(&name) {
+        return Ok(StatusCode::NOT_FOUND.into_response()); // a file, for one
+    }
+    let reply = debugger.endpoint.send(fixtures::event(&name)?).await?;
+    let id = reply.header("x-request-id");
+    Ok(Json(json!({ "id": id, "status": reply.status, "status_text": status_text(reply.status) })).into_response())
+}
+
+async fn detail(State(debugger): State<Arc<Debugger>>, Path(id): Path<String>) -> Response {
+    match debugger.webhooks.detail(&id) {
+        Some(detail) => Json(detail).into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+/// All webhooks so far, and each that follows or changes.
+async fn watch(State(debugger): State<Arc<Debugger>>) -> Sse<impl Stream<Item = Result<Event, axum::Error>>> {
+    let (known, changed) = debugger.webhooks.watch();
+    let changes = stream::unfold(changed, |mut changed| async {
+        match changed.recv().await {
+            Ok(summary) => Some((summary, changed)),
+            // The browser comes again, and then gets them all.
+            Err(RecvError::Lagged(_) | RecvError::Closed) => None,
+        }
+    });
+    let events = stream::iter(known).chain(changes).map(|summary| Event::default().json_data(summary));
+    Sse::new(events).keep_alive(KeepAlive::default())
+}
+
+/// What went wrong, in words for the page.
+struct Failure(anyhow::Error);
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        (StatusCode::BAD_GATEWAY, format!("{:#}", self.0)).into_response()
+    }
+}

@@ -1,0 +1,213 @@
+//! Every webhook that Envoy took, put together from what is known of it: Envoy's access log says how it ended, Envoy's
+//! tap has both bodies, the stand-in for Segment has the calls. The id that Envoy gave the request joins them.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use sandbox::envoy::{Access, Exchange};
+use sandbox::segment::Call;
+use sandbox::stigg::status_text;
+use serde::Serialize;
+use stigg_segment::reply::{Ignored, Reply};
+use tokio::sync::broadcast;
+
+use crate::commands::difference::{self, Difference, Properties, Row};
+use crate::commands::endpoint::PATH;
+use crate::commands::origins::origins;
+use crate::commands::pretty::pretty;
+
+/// How many are remembered.
+const REMEMBERED: usize = 1000;
+
+/// How many rows of one are shown: more would only make the browser slow.
+const ROWS: usize = 4000;
+
+/// The last webhooks, in the order in which they began to be known.
+#[derive(Debug)]
+pub struct Webhooks {
+    /// The filter's own.
+    configuration: String,
+    known: Mutex<VecDeque<Webhook>>,
+    changed: broadcast::Sender<Summary>,
+}
+
+/// What is known of one webhook so far.
+#[derive(Debug, Clone, Default)]
+struct Webhook {
+    id: String,
+    access: Option<Access>,
+    exchange: Option<Exchange>,
+    calls: Vec<Call>,
+}
+
+/// A webhook in a line.
+#[derive(Debug, Clone, Serialize)]
+pub struct Summary {
+    /// The id that Envoy gave the request, or one that starts with `none-` where it gave none.
+    id: String,
+    time: String,
+    event_type: Option<String>,
+    outcome: Outcome,
+    reason: String,
+    status: u16,
+    status_text: &'static str,
+    duration_ms: u64,
+}
+
+/// What became of a webhook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Outcome {
+    /// Segment took it.
+    Forwarded,
+    /// It was answered 2xx and not sent.
+    Ignored,
+    /// It was refused.
+    Rejected,
+    /// It was sent, or ought to have been, and Segment did not take it.
+    Failed,
+}
+
+/// All there is to show of a webhook.
+#[derive(Debug, Serialize)]
+pub struct Detail {
+    #[serde(flatten)]
+    summary: Summary,
+    bytes: u64,
+    attempts: u32,
+    segment_ms: Option<u64>,
+    /// The answer's body, for people.
+    answer: String,
+    /// Why there is no call, for people.
+    sentence: Option<String>,
+    /// The event, and the call beside it; none where the body was not read.
+    rows: Option<Vec<Row>>,
+    /// How many rows more there are.
+    hidden: usize,
+    /// Where the call was sent.
+    path: Option<String>,
+    properties: Option<Properties>,
+}
+
+impl Webhooks {
+    /// None yet, of a filter with this configuration.
+    pub fn new(configuration: String) -> Self {
+        Self { configuration, known: Mutex::default(), changed: broadcast::Sender::new(REMEMBERED) }
+    }
+
+    /// How a webhook ended.
+    pub fn ended(&self, access: Access) {
+        let id = access.request_id.clone().unwrap_or_else(|| format!("none-{:016x}", fastrand::u64(..)));
+        self.learn(&id, |webhook| webhook.access = Some(access));
+    }
+
+    /// What was said.
+    pub fn said(&self, exchange: Exchange) {
+        self.learn(&exchange.request_id.clone(), |webhook| webhook.exchange = Some(exchange));
+    }
+
+    /// What was sent on.
+    pub fn sent(&self, call: Call) {
+        if let Some(id) = call.header("x-request-id").map(str::to_owned) {
+            self.learn(&id, |webhook| webhook.calls.push(call));
+        }
+    }
+
+    /// All that have ended, and the changes from then on.
+    pub fn watch(&self) -> (Vec<Summary>, broadcast::Receiver<Summary>) {
+        let known = self.known();
+        (known.iter().filter_map(Webhook::summary).collect(), self.changed.subscribe())
+    }
+
+    /// All there is to show of one.
+    pub fn detail(&self, id: &str) -> Option<Detail> {
+        // A copy, as it may take long enough to keep others waiting.
+        let webhook = self.known().iter().find(|webhook| webhook.id == id)?.clone();
+        webhook.detail(&self.configuration)
+    }
+
+    fn learn(&self, id: &str, learn: impl FnOnce(&mut Webhook)) {
+        let mut known = self.known();
+        // From the end: what is learnt is mostly about the newest.
+        let position = known.iter().rposition(|webhook| webhook.id == id).unwrap_or_else(|| {
+            if known.len() == REMEMBERED {
+                known.pop_front();
+            }
+            known.push_back(Webhook { id: id.to_owned(), ..Webhook::default() });
+            known.len() - 1
+        });
+        learn(&mut known[position]);
+        if let Some(summary) = known[position].summary() {
+            let _ = self.changed.send(summary); // nobody need be watching
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, VecDeque<Webhook>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Webhook {
+    fn summary(&self) -> Option<Summary> {
+        let access = self.access.as_ref()?;
+        let detail = access.outcome.as_deref().unwrap_or_default();
+        let by_filter = detail.strip_prefix("stigg_segment_");
+        let outcome = match access.status {
+            200..300 if by_filter.is_some() => Outcome::Ignored,
+            200..300 => Outcome::Forwarded,
+            400..500 if detail != "via_upstream" => Outcome::Rejected,
+            _ => Outcome::Failed,
+        };
+        Some(Summary {
+            id: self.id.clone(),
+            time: access.time.clone(),
+            event_type: access.event_type.clone(),
+            outcome,
+            reason: by_filter.unwrap_or(detail).to_owned(),
+            status: access.status,
+            status_text: status_text(access.status),
+            duration_ms: access.duration_ms,
+        })
+    }
+
+    fn detail(&self, configuration: &str) -> Option<Detail> {
+        let (summary, access) = (self.summary()?, self.access.as_ref()?);
+        let event = self.exchange.as_ref().and_then(|exchange| exchange.request.as_ref()).map(text);
+        // Of several attempts the last one decided.
+        let call = self.calls.last();
+        let call_text = call.map(|call| text(&call.body));
+        let compared = event.as_deref().zip(call_text.as_deref());
+        let (mut rows, properties) = match compared.and_then(|(event, call)| Difference::between(event, call)) {
+            Some(mut difference) => {
+                let event = event.unwrap_or_default();
+                for (field, origin) in origins(configuration.as_bytes(), PATH, event.as_bytes()).into_iter().flatten() {
+                    difference.explain(field, origin);
+                }
+                (Some(difference.rows), Some(difference.properties))
+            }
+            None => (event.map(|event| difference::event_alone(&event)), None),
+        };
+        let hidden = rows.as_ref().map_or(0, |rows| rows.len().saturating_sub(ROWS));
+        rows.iter_mut().for_each(|rows| rows.truncate(ROWS));
+        let ignored = [Ignored::NoCustomer, Ignored::EventNotAllowed].map(Reply::from);
+        let ignored = ignored.into_iter().find(|reply| reply.code() == summary.reason);
+        let answer = self.exchange.as_ref().and_then(|exchange| exchange.response.as_ref());
+        Some(Detail {
+            bytes: access.bytes_in,
+            attempts: access.attempts,
+            segment_ms: access.segment_ms,
+            answer: answer.map(|body| pretty(&text(body))).unwrap_or_default(),
+            sentence: ignored.map(|reply| reply.message().into_owned()),
+            rows,
+            hidden,
+            path: call.map(|call| call.path.clone()),
+            properties,
+            summary,
+        })
+    }
+}
+
+fn text(bytes: &Bytes) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}

@@ -1,0 +1,188 @@
+//! A Stigg event beside the call that the filter made of it.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+
+use super::pretty::{self, Line};
+
+/// Both sides, row by row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// The rows.
+    pub rows: Vec<Row>,
+    /// What became of the event in the call.
+    pub properties: Properties,
+}
+
+/// A line of each side, or of one of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Row {
+    /// Where it comes from or went.
+    pub mark: Mark,
+    /// The event's line.
+    pub event: Option<Shown>,
+    /// The call's line.
+    pub call: Option<Shown>,
+    /// Why the filter wrote it, where that is worth a word.
+    pub origin: Option<String>,
+}
+
+/// A line of JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Shown {
+    /// How deep it is.
+    pub depth: usize,
+    /// What it says.
+    pub text: String,
+}
+
+/// Where a line comes from or went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mark {
+    /// It is the event's own, on both sides where there are two.
+    Both,
+    /// The filter wrote it.
+    Added,
+    /// It is in the event only.
+    LeftOut,
+}
+
+/// What became of the event in the call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Properties {
+    /// It is there byte for byte.
+    Unchanged,
+    /// These members are not: the keys that lead to each, joined with dots.
+    Without(Vec<String>),
+    /// There is no such call.
+    Missing,
+}
+
+impl Difference {
+    /// Compares them; none where either is no JSON.
+    pub fn between(event: &str, call: &str) -> Option<Self> {
+        let (event_lines, call_lines) = (pretty::lines(event)?, pretty::lines(call)?);
+        let places = [vec!["\"properties\""], vec!["\"batch\"", "0", "\"properties\""]];
+        let place = places.into_iter().find(|place| call_lines.iter().any(|line| line.path == *place));
+        let inside = |line: &Line| {
+            let place = place.as_ref().filter(|place| line.path.iter().take(place.len()).eq(place.iter()))?;
+            Some(line.path[place.len()..].to_vec())
+        };
+        let start = call_lines.iter().position(|line| inside(line).is_some()).unwrap_or(call_lines.len());
+        let end = call_lines.iter().rposition(|line| inside(line).is_some()).map_or(start, |last| last + 1);
+
+        let added = |line: &Line| Row { mark: Mark::Added, event: None, call: Some(line.into()), origin: None };
+        let mut rows: Vec<_> = call_lines[..start].iter().map(added).collect();
+        // What stays keeps its order.
+        let mut stayed = call_lines[start..end].iter().peekable();
+        for line in event_lines.iter().filter(|_| place.is_some()) {
+            let call = stayed.next_if(|call| inside(call).as_ref() == Some(&line.path));
+            let mark = if call.is_some() { Mark::Both } else { Mark::LeftOut };
+            rows.push(Row { mark, event: Some(line.into()), call: call.map(Into::into), origin: None });
+        }
+        rows.extend(stayed.chain(&call_lines[end..]).map(added));
+
+        let properties = match &place {
+            None => Properties::Missing,
+            Some(_) if call.contains(event) => Properties::Unchanged,
+            Some(_) => {
+                let stayed: BTreeSet<_> = call_lines.iter().filter_map(inside).collect();
+                let left_out = event_lines.iter().map(|line| line.path.as_slice()).filter(|path| {
+                    !stayed.contains(*path) && path.split_last().is_some_and(|(_, parent)| stayed.contains(parent))
+                });
+                let mut left_out: Vec<_> = left_out.map(name).collect();
+                left_out.dedup();
+                Properties::Without(left_out)
+            }
+        };
+        Some(Self { rows, properties })
+    }
+
+    /// Says of a field of the track call why it is there.
+    pub fn explain(&mut self, field: &str, origin: String) {
+        let start = format!("\"{field}\": ");
+        let starts = |row: &&mut Row| row.call.as_ref().is_some_and(|shown| shown.text.starts_with(&start));
+        // Only what comes before the event: in it, a member of that name is another.
+        if let Some(row) = self.rows.iter_mut().take_while(|row| row.mark == Mark::Added).find(starts) {
+            row.origin = Some(origin);
+        }
+    }
+}
+
+/// An event that no call was made of; each line as it is where it is no JSON.
+pub fn event_alone(event: &str) -> Vec<Row> {
+    let lines = pretty::lines(event)
+        .unwrap_or_else(|| event.lines().map(|line| Line { path: Vec::new(), text: line.to_owned() }).collect());
+    lines.iter().map(|line| Row { mark: Mark::Both, event: Some(line.into()), call: None, origin: None }).collect()
+}
+
+impl From<&Line> for Shown {
+    fn from(line: &Line) -> Self {
+        Self { depth: line.path.len(), text: line.text.clone() }
+    }
+}
+
+fn name(path: &[String]) -> String {
+    let steps: Vec<_> = path.iter().map(|key| key.trim_matches('"')).collect();
+    steps.join(".")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EVENT: &str = r#"{"type":"a", "customer":{"id":"x","email":"e","tags":[1,2]}}"#;
+
+    /// The texts of the rows with this mark, each side's.
+    fn of(rows: &[Row], mark: Mark) -> [Vec<&str>; 2] {
+        let sides: [fn(&Row) -> Option<&Shown>; 2] = [|row| row.event.as_ref(), |row| row.call.as_ref()];
+        let marked = || rows.iter().filter(|row| row.mark == mark);
+        sides.map(|side| marked().filter_map(side).map(|shown| shown.text.as_str()).collect())
+    }
+
+    #[test]
+    fn what_the_filter_wrote_stands_out_of_the_event() {
+        let call = format!(r#"{{"event":"a","properties":{EVENT}}}"#);
+        let difference = Difference::between(EVENT, &call).unwrap();
+        assert_eq!(difference.properties, Properties::Unchanged);
+        assert_eq!(of(&difference.rows, Mark::Added), [vec![], vec!["{", r#""event": "a","#, "}"]]);
+        assert_eq!(of(&difference.rows, Mark::LeftOut), [const { Vec::<&str>::new() }; 2]);
+        let [event, properties] = of(&difference.rows, Mark::Both);
+        assert_eq!((event[0], properties[0]), ("{", r#""properties": {"#));
+        assert_eq!(event[1..], properties[1..]);
+    }
+
+    #[test]
+    fn a_field_is_explained_where_the_filter_wrote_it() {
+        let mut difference = Difference::between(EVENT, &format!(r#"{{"event":"a","properties":{EVENT}}}"#)).unwrap();
+        difference.explain("event", "the type".to_owned());
+        difference.explain("type", "never".to_owned());
+        let origins: Vec<_> = difference.rows.iter().map(|row| row.origin.as_deref()).collect();
+        assert_eq!(origins[..3], [None, Some("the type"), None]);
+        assert!(origins[3..].iter().all(Option::is_none));
+    }
+
+    #[test]
+    fn what_was_left_out_is_named_once_for_all_below_it() {
+        for call in [
+            r#"{"properties":{"type":"a", "customer":{"id":"x"}}}"#,
+            r#"{"batch":[{"properties":{"type":"a", "customer":{"id":"x"}}},{"traits":{"email":"e"}}]}"#,
+        ] {
+            let difference = Difference::between(EVENT, call).unwrap();
+            let without = ["customer.email", "customer.tags"].map(str::to_owned);
+            assert_eq!(difference.properties, Properties::Without(without.into()));
+            let left_out = vec![r#""email": "e","#, r#""tags": ["#, "1,", "2", "]"];
+            assert_eq!(of(&difference.rows, Mark::LeftOut), [left_out, vec![]]);
+        }
+    }
+
+    #[test]
+    fn a_call_without_the_event_and_what_is_no_json() {
+        assert_eq!(Difference::between(EVENT, "{}").unwrap().properties, Properties::Missing);
+        assert_eq!(Difference::between(EVENT, "no"), None);
+        assert_eq!(of(&event_alone("a\nb"), Mark::Both), [vec!["a", "b"], vec![]]);
+    }
+}

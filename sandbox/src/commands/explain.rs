@@ -1,0 +1,116 @@
+//! `sandbox explain`: what the filter does with an event, and why, by the filter's own code.
+
+use std::fs;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use anyhow::{Context, Result};
+use sandbox::fixtures;
+use serde_json::Value;
+use stigg_segment::config::{Config, Environment};
+use stigg_segment::filter::{Filter, Step};
+use stigg_segment::headers::serialize;
+use stigg_segment::mapping::Call;
+use stigg_segment::reply::{Ignored, Reply};
+use stigg_segment::verify::{SECRET_HEADER, Verification};
+
+use super::difference::{Difference, Properties};
+use super::endpoint::PATH;
+use super::origins::{ANY_SECRET, parse, why};
+use super::pretty::pretty;
+
+/// What is explained.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// An event of tests/fixtures, such as subscription.created, or a file; standard input if it is -
+    #[arg(default_value = "-")]
+    event: String,
+    /// The filter's configuration, a JSON file; the variables that it names need not be set
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The path that the webhook is sent to, which chooses one of several environments
+    #[arg(long, default_value = PATH)]
+    path: String,
+}
+
+/// Prints it.
+pub fn explain(options: &Options) -> Result<()> {
+    let event = fixtures::event(&options.event)?;
+    let configuration = match &options.config {
+        Some(file) => fs::read(file).with_context(|| format!("cannot read {}", file.display()))?,
+        None => Vec::new(),
+    };
+    let config = parse(&configuration)?;
+    for warning in &config.warnings {
+        println!("{:12}{warning}", "warning");
+    }
+    let environment = config.environment(options.path.as_bytes());
+    let step = step(config, environment.as_deref(), &options.path, &event);
+    match (step, &environment) {
+        (Step::Forward(_, call), Some(environment)) => show_call(&call, environment, &event),
+        (Step::Reply(reply), environment) => {
+            show_reply(reply, environment.as_deref(), event.len());
+            Ok(())
+        }
+        (step, _) => anyhow::bail!("the filter does not come to an end: {step:?}"),
+    }
+}
+
+/// What the filter does in the end with a POST of this event by somebody who knows the secret.
+fn step(config: Config, environment: Option<&Environment>, path: &str, event: &[u8]) -> Step {
+    let secret = match environment.map(|environment| &environment.verification) {
+        Some(Verification::Secrets(secrets)) => secrets.first().map(|secret| secret.reveal().to_vec()),
+        _ => None,
+    };
+    let secret = secret.unwrap_or_else(|| ANY_SECRET.into());
+    let pairs: [(&[u8], &[u8]); 3] =
+        [(b":method", b"POST"), (b":path", path.as_bytes()), (SECRET_HEADER.as_bytes(), &secret)];
+    let mut filter = Filter::new(Rc::new(config));
+    match filter.headers(serialize(pairs.into_iter()), false, |_| Some(ANY_SECRET.into())) {
+        Step::Reply(reply) => Step::Reply(reply),
+        _ => filter.complete(event),
+    }
+}
+
+fn show_reply(reply: Reply, environment: Option<&Environment>, size: usize) {
+    let what = match reply {
+        Reply::Ignored(_) => "ignored",
+        Reply::Rejected(_) => "refused",
+    };
+    println!("{:12}{what}: {} {}", "decision", reply.status(), reply.code());
+    println!("{:12}{}", "", reply.message());
+    let Some(environment) = environment else { return };
+    if reply == Ignored::NoCustomer.into() {
+        let places: Vec<_> = environment.mapping.user_id_paths().map(|path| path.steps().join(".")).collect();
+        println!("{:12}A customer's id would be at {}.", "", places.join(" or "));
+    }
+    println!("{:12}{size} bytes, of at most {}", "body", environment.max_body_bytes);
+}
+
+fn show_call(call: &Call, environment: &Environment, event: &[u8]) -> Result<()> {
+    let origins = environment.mapping.origins(event).map_err(|reply| anyhow::anyhow!("{}", reply.code()))?;
+    let properties = call.properties.as_deref().unwrap_or(event);
+    let body = String::from_utf8([&call.head, properties, &call.tail].concat())?;
+    let json: Value = serde_json::from_str(&body)?;
+    let calls = json["batch"].as_array();
+    let track = calls.and_then(|calls| calls.first()).unwrap_or(&json);
+
+    let kinds = calls.into_iter().flatten().filter_map(|call| call["type"].as_str()).collect::<Vec<_>>();
+    let what = if kinds.is_empty() { "a track call".to_owned() } else { format!("a batch: {}", kinds.join(", ")) };
+    println!("{:12}sent to Segment as {what}", "decision");
+    for (field, origin) in why(&origins) {
+        match &track[field] {
+            Value::Null => println!("{field:12}left out: {origin}"),
+            value => println!("{field:12}{value}, {origin}"),
+        }
+    }
+    let difference = Difference::between(std::str::from_utf8(event)?, &body);
+    match difference.map(|difference| difference.properties) {
+        Some(Properties::Without(paths)) => println!("{:12}the event without {}", "properties", paths.join(", ")),
+        _ => println!("{:12}the event, byte for byte", "properties"),
+    }
+    println!("{:12}{} bytes, of at most {}", "body", event.len(), environment.max_body_bytes);
+    println!("{:12}{} bytes, of at most {}", "call", body.len(), environment.max_event_bytes);
+    println!("\n{}", pretty(&body));
+    Ok(())
+}

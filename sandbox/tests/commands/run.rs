@@ -1,0 +1,54 @@
+//! `sandbox run`, as `make run` calls it.
+
+use std::io::BufRead;
+
+use anyhow::Result;
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+use crate::running::*;
+
+#[tokio::test]
+async fn a_webhook_becomes_a_track_call_on_the_screen() -> Result<()> {
+    let mut run = Run::start()?;
+    let event = json!({"type": "subscription.created", "messageId": "m-1", "customer": {"id": "customer-1"}});
+    assert_eq!(run.send(event.to_string()).await?.status, 200);
+
+    let mut shown = String::new();
+    while !shown.contains("answered") {
+        run.output.read_line(&mut shown)?;
+    }
+    assert!(shown.contains(r#"event "subscription_created"  userId "customer-1""#), "{shown}");
+    assert!(shown.contains("answered 200"), "{shown}");
+    Ok(())
+}
+
+#[test]
+fn being_told_to_stop_is_a_good_end() -> Result<()> {
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let mut run = Run::start()?;
+        run.signal(signal)?;
+        assert!(run.ended()?.success(), "{signal}");
+        assert!(run.envoy_ends()?, "{signal}");
+        assert_eq!(run.tmp.path().read_dir()?.count(), 0, "{signal}");
+    }
+    Ok(())
+}
+
+#[test]
+fn envoy_does_not_outlive_a_crash() -> Result<()> {
+    let mut run = Run::start()?;
+    run.signal(Signal::SIGKILL)?;
+    assert!(!run.ended()?.success());
+    assert!(run.envoy_ends()?);
+    Ok(())
+}
+
+#[test]
+fn a_write_key_alone_is_refused() -> Result<()> {
+    let output = sandbox("run").env("SEGMENT_WRITE_KEY", "k").output()?;
+    assert!(!output.status.success());
+    let error = String::from_utf8(output.stderr)?;
+    assert!(error.contains("STIGG_WEBHOOK_SECRET is not"), "{error}");
+    Ok(())
+}

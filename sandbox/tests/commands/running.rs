@@ -1,0 +1,124 @@
+//! A running `sandbox run`, as `make run` calls it.
+
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use sandbox::stigg::{Reply, Webhook};
+use tempfile::TempDir;
+
+/// Long enough for anything that happens at all.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running `sandbox run`, ended with its value.
+pub struct Run {
+    child: Child,
+    /// What it prints after its welcome.
+    pub output: BufReader<ChildStdout>,
+    welcome: String,
+    /// Where its files are: it can take them away itself unless it crashes.
+    pub tmp: TempDir,
+    /// The file that tells `send` where it is.
+    pub running_file: PathBuf,
+    _folder: TempDir,
+}
+
+impl Run {
+    /// Starts it and reads what it says until it is ready.
+    pub fn start() -> Result<Self> {
+        Self::start_with(&[])
+    }
+
+    /// Starts it with further arguments.
+    pub fn start_with(arguments: &[&str]) -> Result<Self> {
+        // Each looks for free ports before its Envoy takes them; two at once would take the same.
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+
+        let (tmp, folder) = (tempfile::tempdir()?, tempfile::tempdir()?);
+        let running_file = folder.path().join("sandbox.json");
+        let mut command = sandbox("run");
+        command.args(arguments).arg("--running-file").arg(&running_file);
+        let mut child = command.env("TMPDIR", tmp.path()).stdout(Stdio::piped()).spawn()?;
+        let output = BufReader::new(child.stdout.take().expect("it is piped"));
+        let mut run = Self { child, output, welcome: String::new(), tmp, running_file, _folder: folder };
+        while !run.welcome.contains("Ctrl-C") {
+            ensure!(run.output.read_line(&mut run.welcome)? > 0, "it ended: {}", run.welcome);
+        }
+        Ok(run)
+    }
+
+    /// What its welcome has between these two.
+    fn told(&self, before: &str, after: &str) -> Result<&str> {
+        let found = self.welcome.split_once(before).and_then(|(_, rest)| rest.split_once(after));
+        found.map(|(found, _)| found).with_context(|| format!("there is no {before}… in: {}", self.welcome))
+    }
+
+    /// Where it takes webhooks.
+    pub fn url(&self) -> Result<&str> {
+        self.told("curl -i ", " ")
+    }
+
+    /// The webhook's secret.
+    pub fn secret(&self) -> Result<&str> {
+        self.told("Stigg-Webhooks-Secret: ", "'")
+    }
+
+    /// The debugger's page.
+    pub fn debugger(&self) -> Result<&str> {
+        self.told("buttons that send some: ", "\n")
+    }
+
+    /// Sends a webhook with its secret.
+    pub async fn send(&self, event: impl Into<String>) -> Result<Reply> {
+        Webhook::new(event.into()).secret(self.secret()?).send(self.url()?).await
+    }
+
+    /// Envoy's admin interface.
+    pub fn admin(&self) -> Result<SocketAddr> {
+        Ok(self.told("admin interface is at http://", ".\n")?.parse()?)
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        Ok(kill(Pid::from_raw(self.child.id().try_into()?), signal)?)
+    }
+
+    /// Waits until it has ended.
+    pub fn ended(&mut self) -> Result<ExitStatus> {
+        Ok(self.child.wait()?)
+    }
+
+    /// Whether Envoy stops listening; killed by the kernel, it takes a moment.
+    pub fn envoy_ends(&self) -> Result<bool> {
+        let admin = self.admin()?;
+        let deadline = Instant::now() + PATIENCE;
+        while TcpStream::connect(admin).is_ok() {
+            if Instant::now() > deadline {
+                return Ok(false);
+            }
+            std::thread::yield_now();
+        }
+        Ok(true)
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A command of the sandbox's, which does not see the secrets that this process may have.
+pub fn sandbox(command: &str) -> Command {
+    let mut sandbox = Command::new(env!("CARGO_BIN_EXE_sandbox"));
+    sandbox.arg(command).env_remove("SEGMENT_WRITE_KEY").env_remove("STIGG_WEBHOOK_SECRET");
+    sandbox
+}
