@@ -93,7 +93,7 @@ impl Generator {
                 self.pick(&["write_key", "webhook_secret", "write_key", "webhook_secret", "size", "choice", "choice"]);
             let (key, value) = match key {
                 "size" => (
-                    self.pick(&["max_body_bytes", "max_event_bytes"]),
+                    self.pick(&["max_body_bytes", "max_call_bytes"]),
                     self.pick(&["1", "32768", "524288", "0", "-1", "1e3"]).to_owned(),
                 ),
                 "choice" => self.choice(),
