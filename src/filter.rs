@@ -1,89 +1,88 @@
-//! One webhook on its way through the filter: what to do at each step, without doing it.
+//! The rules for one request, step by step. The filter says what to do next and does nothing itself.
 //!
-//! The body is held back until it is complete, by its last byte or by trailers; then it is mapped, once.
+//! The body is held until it is complete, by its last byte or by trailers. Then it is mapped, once.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::config::{Config, Environment};
-use crate::headers;
+use crate::headers::{Changes, without_query};
 use crate::mapping::Call;
-use crate::reply::{Rejection, Reply};
+use crate::reply::{Excess, Limit, Rejection, Reply};
 use crate::verify::{SECRET_HEADER, Verdict};
 
-/// Stigg's longest type has 36 bytes.
+/// The longest `type` that is logged, in bytes. Stigg's longest has 36.
 const EVENT_TYPE_MAX: usize = 64;
 
-/// What the host is to do next.
+/// What the host does next.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Hold the request and come back with more of it.
+    /// Hold the request until more of it has come.
     Wait,
-    /// Change the header map, send the headers on, and come back with the body.
+    /// Change the headers and send them on; hold the body.
     SendHeaders(ToSegment),
-    /// Answer the request; it goes no further.
+    /// Answer the request. It goes no further.
     Reply(Reply),
-    /// Change the header map where it is still to be, make the body the call, and send the request on.
+    /// Make the body the call and send the request on. If the headers are still held, change them first.
     Forward(Option<ToSegment>, Call),
 }
 
-/// A request's header map on its way to Segment.
+/// What makes a webhook's headers those of the request to Segment.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ToSegment {
-    incoming: Vec<u8>,
-    environment: Rc<Environment>,
+    changes: Changes,
+    environment: Arc<Environment>,
     content_length: Option<String>,
 }
 
 impl ToSegment {
-    /// What changes: headers to set, and those without a value to remove.
+    /// The headers to set, each with its value, and the headers to remove, without one.
     pub fn changes(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
-        let authorization = self.environment.authorization.as_ref();
-        headers::to_segment(&self.incoming, authorization, self.content_length.as_deref())
+        self.changes.list(self.environment.authorization.as_ref(), self.content_length.as_deref())
     }
 }
 
 /// The state of one request.
 #[derive(Debug)]
 pub struct Filter {
-    config: Rc<Config>,
-    /// What applies to the request's path; nothing until the headers have come.
-    environment: Option<Rc<Environment>>,
-    /// The header map as it came in, where it is held until the size of the call is known.
-    held: Option<Vec<u8>>,
+    config: Arc<Config>,
+    /// The environment of the request's path, once the headers have come.
+    environment: Option<Arc<Environment>>,
+    /// The changes to the headers, while the headers are held.
+    held: Option<Changes>,
     event_type: Option<Vec<u8>>,
     replied: bool,
 }
 
 impl Filter {
     /// Waits for a request's headers.
-    pub fn new(config: Rc<Config>) -> Self {
+    pub fn new(config: Arc<Config>) -> Self {
         Filter { config, environment: None, held: None, event_type: None, replied: false }
     }
 
-    /// The headers have come, as a serialized map; with `end_of_stream` nothing follows them. `filter_state` looks up
-    /// the host's filter state.
-    pub fn headers(
+    /// The headers have come. With `end_of_stream`, nothing follows them. `filter_state` reads the host's filter state.
+    pub fn headers<'a>(
         &mut self,
-        map: Vec<u8>,
+        headers: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
         end_of_stream: bool,
         filter_state: impl FnOnce(&str) -> Option<Vec<u8>>,
     ) -> Step {
-        let environment = match self.check_headers(&map, end_of_stream, filter_state) {
+        let environment = match self.check(headers.clone(), end_of_stream, filter_state) {
             Ok(environment) => environment,
             Err(rejection) => return self.reject(rejection),
         };
+        let changes = Changes::to(headers);
         self.environment = Some(environment.clone());
         if self.config.hold_request_headers {
-            self.held = Some(map);
+            self.held = Some(changes);
             Step::Wait
         } else {
-            Step::SendHeaders(ToSegment { incoming: map, environment, content_length: None })
+            Step::SendHeaders(ToSegment { changes, environment, content_length: None })
         }
     }
 
-    /// `size` bytes of the body have come in all, and are held; it is not over.
+    /// `size` bytes of the body are held, and more may follow.
     pub fn body_so_far(&mut self, size: usize) -> Step {
-        match self.environment.as_ref().map(|environment| environment.check_body_size(size)) {
+        match self.environment.as_ref().map(|environment| check_body_size(environment, size)) {
             Some(Err(rejection)) => self.reject(rejection),
             _ => Step::Wait,
         }
@@ -99,19 +98,19 @@ impl Filter {
             Ok(call) => {
                 let content_length = Some(call.size(body.len()).to_string());
                 let held = self.held.take();
-                Step::Forward(held.map(|incoming| ToSegment { incoming, environment, content_length }), call)
+                Step::Forward(held.map(|changes| ToSegment { changes, environment, content_length }), call)
             }
             Err(reply) => self.reply(reply),
         }
     }
 
-    /// Refuses the request, unless it has been answered.
+    /// Rejects the request, unless it has been answered.
     pub fn reject(&mut self, rejection: Rejection) -> Step {
         self.reply(rejection.into())
     }
 
-    /// The event's `type` as it is written, for the access log: known once the body is complete, and cut short where it
-    /// is longer than any type.
+    /// The event's `type` as it is written, for the access log. It is known once the body is complete. A type that is
+    /// longer than any of Stigg's is cut short.
     pub fn event_type(&self) -> Option<&[u8]> {
         self.event_type.as_deref()
     }
@@ -121,22 +120,22 @@ impl Filter {
         if std::mem::replace(&mut self.replied, true) { Step::Wait } else { Step::Reply(reply) }
     }
 
-    fn check_headers(
+    fn check<'a>(
         &self,
-        map: &[u8],
+        headers: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
         end_of_stream: bool,
         filter_state: impl FnOnce(&str) -> Option<Vec<u8>>,
-    ) -> Result<Rc<Environment>, Rejection> {
+    ) -> Result<Arc<Environment>, Rejection> {
         let mut path = [].as_slice();
         let mut is_post = false;
         let mut is_encoded = false;
         let mut announced = 0;
-        for (name, value) in headers::pairs(map) {
+        for (name, value) in headers.clone() {
             match name {
-                b":path" => path = headers::path(value),
+                b":path" => path = without_query(value),
                 b":method" => is_post = value == b"POST",
                 b"content-encoding" => is_encoded |= !value.trim_ascii().eq_ignore_ascii_case(b"identity"),
-                // The host has refused what is no number, so one that does not parse is too large.
+                // The host rejects a value that is not a number. One that does not parse is a number that is too large.
                 b"content-length" => {
                     announced = std::str::from_utf8(value).ok().and_then(|v| v.parse().ok()).unwrap_or(usize::MAX);
                 }
@@ -145,35 +144,39 @@ impl Filter {
         }
         let environment = self.config.environment(path).ok_or(Rejection::UnknownPath)?;
         if !is_post {
-            return Err(Rejection::Method);
+            return Err(Rejection::MethodNotAllowed);
         }
-        let presented =
-            headers::pairs(map).filter(|(name, _)| *name == SECRET_HEADER.as_bytes()).map(|(_, value)| value);
+        let presented = headers.filter(|(name, _)| *name == SECRET_HEADER.as_bytes()).map(|(_, value)| value);
         match environment.verification.verdict(presented, filter_state) {
             Verdict::Admitted => {}
-            Verdict::Refused => return Err(Rejection::Unauthorized),
-            Verdict::NoSecret => return Err(Rejection::NoSecret),
+            Verdict::Unauthorized => return Err(Rejection::Unauthorized),
+            Verdict::NoSecret => return Err(Rejection::SecretUnavailable),
         }
         if is_encoded {
-            return Err(Rejection::ContentEncoding);
+            return Err(Rejection::UnsupportedContentEncoding);
         }
         if end_of_stream {
-            return Err(Rejection::Empty);
+            return Err(Rejection::EmptyBody);
         }
-        environment.check_body_size(announced)?;
+        check_body_size(&environment, announced)?;
         Ok(environment)
     }
 
     fn map(&mut self, environment: &Environment, body: &[u8]) -> Result<Call, Reply> {
-        environment.check_body_size(body.len())?;
+        check_body_size(environment, body.len())?;
         if body.is_empty() {
-            return Err(Rejection::Empty.into());
+            return Err(Rejection::EmptyBody.into());
         }
         let event_type = &mut self.event_type;
         let call = environment.mapping.map(body, |kind| {
             *event_type = Some(kind.iter().copied().take(EVENT_TYPE_MAX).collect());
         })?;
-        environment.check_event_size(call.size(body.len()))?;
-        Ok(call)
+        let (size, limit) = (call.size(body.len()), environment.max_call_bytes);
+        if size > limit { Err(Rejection::CallTooLarge(Excess { size, limit }).into()) } else { Ok(call) }
     }
+}
+
+fn check_body_size(environment: &Environment, size: usize) -> Result<(), Rejection> {
+    let limit = environment.max_body_bytes;
+    if size > limit { Err(Rejection::BodyTooLarge(Limit(limit))) } else { Ok(()) }
 }

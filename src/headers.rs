@@ -1,93 +1,80 @@
-//! The header map as proxy-wasm hands it over, and the headers of the request to Segment.
+//! The headers of the request to Segment.
 //!
-//! The map comes whole, in one host call, which makes what reaches Segment a list of what may, not a list of what somebody
-//! remembered to remove. What changes goes back header by header, which costs Envoy less than to set the whole map. The
-//! format is that of `proxy_get_header_map_pairs` in the
-//! [proxy-wasm specification](https://github.com/proxy-wasm/spec/tree/main/abi-versions/v0.2.1#serialized-map): the
-//! number of pairs, the sizes of each key and value, then each key and value with a zero byte behind it.
+//! What reaches Segment is allow-listed: of the incoming headers only those that Envoy itself needs stay. The changes go
+//! back to the host header by header, since it costs Envoy less than a whole new map.
 
-use crate::USER_AGENT;
-use crate::verify::Secret;
+use crate::identity::USER_AGENT;
+use crate::secret::Secret;
 
-/// Of the request's own headers, these stay: what Envoy routes by (it finds no route without `x-forwarded-proto`, which
-/// the route then removes), and the id that ties its log lines to the request.
+/// Whether a header of the incoming request stays: what Envoy routes by (it finds no route without
+/// `x-forwarded-proto`, which the route then removes), and the id that ties Envoy's log lines to the request.
 fn stays(name: &[u8]) -> bool {
     name.starts_with(b":") || matches!(name, b"host" | b"x-forwarded-proto" | b"x-request-id")
 }
 
-/// The pairs of a serialized header map; none where it is not one.
-pub fn pairs(map: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> + Clone {
-    let (count, rest) = split_u32(map).unwrap_or((0, &[]));
-    let (mut sizes, mut data) =
-        count.checked_mul(8).and_then(|sizes| rest.split_at_checked(usize::try_from(sizes).ok()?)).unwrap_or_default();
-    std::iter::from_fn(move || {
-        let (key_size, rest) = split_u32(sizes)?;
-        let (value_size, rest) = split_u32(rest)?;
-        sizes = rest;
-        let (key, rest) = split_terminated(data, key_size)?;
-        let (value, rest) = split_terminated(rest, value_size)?;
-        data = rest;
-        Some((key, value))
-    })
-}
-
-fn split_u32(bytes: &[u8]) -> Option<(u32, &[u8])> {
-    let (number, rest) = bytes.split_first_chunk()?;
-    Some((u32::from_le_bytes(*number), rest))
-}
-
-fn split_terminated(bytes: &[u8], size: u32) -> Option<(&[u8], &[u8])> {
-    let (text, rest) = bytes.split_at_checked(usize::try_from(size).ok()?)?;
-    Some((text, rest.strip_prefix(&[0])?))
-}
-
-/// The path of a request target, without the query: that may be anything, a secret too, and nobody here has a use for it.
-pub fn path(target: &[u8]) -> &[u8] {
+/// The path of a request target without the query. The query can be anything, a secret too, and is never needed.
+pub fn without_query(target: &[u8]) -> &[u8] {
     target.split(|byte| *byte == b'?').next().unwrap_or_default()
 }
 
-/// What makes the header map that came in that of the request to Segment: headers to set, and those without a value to
-/// remove.
-///
-/// Without `authorization` the credential is somebody else's to add; without `content_length` the framing is.
-pub fn to_segment<'a>(
-    incoming: &'a [u8],
-    authorization: Option<&'a Secret>,
-    content_length: Option<&'a str>,
-) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> {
-    let own = [
-        ("content-type", Some(b"application/json".as_slice())),
-        ("user-agent", Some(USER_AGENT.as_bytes())),
-        ("authorization", authorization.map(Secret::reveal)),
-        ("content-length", content_length.map(str::as_bytes)),
-    ];
-    let own = own.map(|(name, value)| (name.as_bytes(), value));
-    // What is right already is left alone: a call to the host costs more than to look.
-    let is_right = move |name, value| pairs(incoming).filter(|(other, _)| *other == name).eq([(name, value)]);
-    let set = own.into_iter().filter(move |(name, value)| value.is_some_and(|value| !is_right(*name, value)));
-    let others = pairs(incoming).filter_map(move |(name, value)| match name {
-        b":path" => Some((name, Some(path(value)))).filter(|(_, path)| *path != Some(value)),
-        _ if stays(name) || own.iter().any(|(own, value)| *own == name && value.is_some()) => None,
-        _ => Some((name, None)),
-    });
-    set.chain(others)
+const PATH: &[u8] = b":path";
+const CONTENT_TYPE: (&[u8], &[u8]) = (b"content-type", b"application/json");
+const AGENT: (&[u8], &[u8]) = (b"user-agent", USER_AGENT.as_bytes());
+const AUTHORIZATION: &[u8] = b"authorization";
+const CONTENT_LENGTH: &[u8] = b"content-length";
+
+/// What makes the incoming headers those of the request to Segment. It borrows nothing, so that it can wait for the body.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Changes {
+    /// The path, if a query has to go.
+    path: Option<Vec<u8>>,
+    /// The names of the headers to remove, each followed by a zero byte, which is in no name.
+    removed: Vec<u8>,
+    sets_content_type: bool,
+    sets_user_agent: bool,
 }
 
-/// A serialized header map of these pairs.
-pub fn serialize<'a>(pairs: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone) -> Vec<u8> {
-    // Sizes that no u32 holds cannot come from a 32-bit host.
-    let u32_bytes = |size: usize| u32::try_from(size).unwrap_or(u32::MAX).to_le_bytes();
-    let mut map = Vec::with_capacity(1024);
-    map.extend_from_slice(&u32_bytes(pairs.clone().count()));
-    for (name, value) in pairs.clone() {
-        map.extend_from_slice(&u32_bytes(name.len()));
-        map.extend_from_slice(&u32_bytes(value.len()));
-    }
-    for (name, value) in pairs {
-        for text in [name, value] {
-            map.extend_from_slice(text);
-            map.push(0);
+impl Changes {
+    /// The changes to these headers.
+    pub fn to<'a>(incoming: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Self {
+        // A header that is right already, and is there once, is left alone: to look costs less than a call to the host.
+        let mut content_types = Vec::new();
+        let mut user_agents = Vec::new();
+        let mut changes = Changes { removed: Vec::with_capacity(256), ..Changes::default() };
+        for (name, value) in incoming {
+            match name {
+                PATH if without_query(value) != value => changes.path = Some(without_query(value).to_vec()),
+                b"content-type" => content_types.push(value == CONTENT_TYPE.1),
+                b"user-agent" => user_agents.push(value == AGENT.1),
+                _ if stays(name) => {}
+                _ => {
+                    changes.removed.extend_from_slice(name);
+                    changes.removed.push(0);
+                }
+            }
         }
+        changes.sets_content_type = content_types != [true];
+        changes.sets_user_agent = user_agents != [true];
+        changes
     }
-    map
+
+    /// The headers to set, each with its value, and the headers to remove, without one.
+    ///
+    /// Without `authorization`, something else adds the credential; without `content_length`, the host frames the body.
+    pub fn list<'a>(
+        &'a self,
+        authorization: Option<&'a Secret>,
+        content_length: Option<&'a str>,
+    ) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> {
+        let own = [
+            self.sets_content_type.then_some(CONTENT_TYPE),
+            self.sets_user_agent.then_some(AGENT),
+            authorization.map(|secret| (AUTHORIZATION, secret.reveal())),
+            content_length.map(|length| (CONTENT_LENGTH, length.as_bytes())),
+            self.path.as_deref().map(|path| (PATH, path)),
+        ];
+        let set = move |name: &[u8]| own.iter().flatten().any(|(other, _)| *other == name);
+        let removed = self.removed.split(|byte| *byte == 0).filter(move |name| !name.is_empty() && !set(name));
+        own.into_iter().flatten().map(|(name, value)| (name, Some(value))).chain(removed.map(|name| (name, None)))
+    }
 }

@@ -1,24 +1,25 @@
-//! A JSON reader that checks a document while it walks over it, and builds nothing.
+//! A JSON reader that checks a text while it walks over it and builds nothing.
 //!
-//! The grammar is [RFC 8259]. What a parser that builds values would refuse or change is legal here and stays as it is:
-//! any depth of nesting, lone surrogates (`"\ud800"`), numbers beyond any double (`1e400`).
+//! The grammar is [RFC 8259](https://datatracker.ietf.org/doc/html/rfc8259). Parsers that build values reject or change
+//! some of it. Here it stays as it is: any depth of nesting, lone surrogates (`"\ud800"`), numbers beyond any double
+//! (`1e400`).
 
 use std::borrow::Cow;
 use std::fmt;
 
 use wide::u8x64;
 
-/// Where and why a text is not JSON.
+/// Why a text is not JSON, and where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed {
-    /// Offset of the offending byte from the start of the text; its length where the text ends too early.
+    /// The offset of the offending byte. If the text ends too early, this is its length.
     pub at: usize,
-    /// What the grammar allows there.
+    /// What the grammar allows at that place.
     pub expected: &'static str,
 }
 
 impl Malformed {
-    /// Line and column of the offending byte in `text`, both counted from 1, the column in bytes.
+    /// Line and column of the offending byte in `text`. Both count from 1, and the column counts bytes.
     pub fn line_and_column(&self, text: &[u8]) -> (usize, usize) {
         let before = text.get(..self.at).unwrap_or(text);
         let lines = before.iter().filter(|&&b| b == b'\n').count();
@@ -40,7 +41,7 @@ pub enum Value<'a> {
     Null,
     /// `true` or `false`
     Bool(bool),
-    /// A number, as it is written.
+    /// A number as it is written.
     Number(&'a [u8]),
     /// A string.
     String(Str<'a>),
@@ -50,9 +51,22 @@ pub enum Value<'a> {
     Object(&'a [u8]),
 }
 
+impl<'a> Value<'a> {
+    /// The value's JSON text.
+    pub fn text(self) -> Cow<'a, [u8]> {
+        match self {
+            Value::Null => b"null".into(),
+            Value::Bool(true) => b"true".into(),
+            Value::Bool(false) => b"false".into(),
+            Value::Number(text) | Value::Array(text) | Value::Object(text) => text.into(),
+            Value::String(text) => [b"\"", text.raw(), b"\""].concat().into(),
+        }
+    }
+}
+
 /// A string as it is written, without its quotes.
 ///
-/// Well-formed: every `\` starts a legal escape. It is UTF-8 only once [`Reader::end`] has passed.
+/// Every `\` starts a legal escape. Only [`Reader::end`] checks that the text is UTF-8.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Str<'a> {
     raw: &'a [u8],
@@ -60,12 +74,12 @@ pub struct Str<'a> {
 }
 
 impl<'a> Str<'a> {
-    /// The bytes between the quotes, escapes and all.
+    /// The bytes between the quotes, with their escapes.
     pub fn raw(self) -> &'a [u8] {
         self.raw
     }
 
-    /// Whether there is an escape in it.
+    /// Whether it has an escape.
     pub fn is_escaped(self) -> bool {
         self.escaped
     }
@@ -75,7 +89,7 @@ impl<'a> Str<'a> {
         self.raw.is_empty()
     }
 
-    /// What it decodes to, in UTF-8 generalised to lone surrogates ([WTF-8](https://simonsapin.github.io/wtf-8/)).
+    /// The decoded string, in UTF-8 that also allows lone surrogates ([WTF-8](https://simonsapin.github.io/wtf-8/)).
     pub fn decoded(self) -> Cow<'a, [u8]> {
         if self.escaped {
             self.pieces()
@@ -94,12 +108,12 @@ impl<'a> Str<'a> {
         *self.decoded() == *other.as_bytes()
     }
 
-    /// How many characters it decodes to. A pair of surrogates is one character, a lone one too.
+    /// The number of decoded characters. A pair of surrogates is one character, and so is a lone one.
     pub fn chars(self) -> usize {
         self.decoded().iter().filter(|&&b| b & 0xC0 != 0x80).count()
     }
 
-    /// The string in pieces: each escape decoded, each byte between escapes for itself.
+    /// The string in pieces: each escape is one piece, and so is each byte between escapes.
     pub fn pieces(self) -> impl Iterator<Item = Piece<'a>> {
         Pieces { rest: self.raw }
     }
@@ -108,13 +122,13 @@ impl<'a> Str<'a> {
 /// A piece of a [`Str`].
 #[derive(Debug, Clone, Copy)]
 pub struct Piece<'a> {
-    /// As it is written.
+    /// The piece as it is written.
     pub raw: &'a [u8],
-    /// What it decodes to.
+    /// The decoded piece.
     pub decoded: Decoded,
 }
 
-/// Up to four bytes: one that stands for itself, or a character that was escaped.
+/// Up to four bytes: a plain byte, or an escaped character.
 #[derive(Debug, Clone, Copy)]
 pub struct Decoded {
     bytes: [u8; 4],
@@ -200,7 +214,8 @@ fn utf16_unit(hex: &[u8]) -> Option<u32> {
     hex.first_chunk::<4>()?.iter().try_fold(0, |unit: u32, &b| Some(unit << 4 | char::from(b).to_digit(16)?))
 }
 
-/// Walks over a JSON text from its start to its end.
+/// Walks over a JSON text from start to end.
+#[derive(Debug)]
 pub struct Reader<'a> {
     scanner: Scanner<'a>,
     at: usize,
@@ -219,7 +234,7 @@ impl<'a> Reader<'a> {
         Reader { scanner, at: 0 }
     }
 
-    /// Checks that nothing but white space is left, and that all that was read is valid UTF-8.
+    /// Checks that only white space is left, and that the text is valid UTF-8.
     pub fn end(self) -> Result<(), Malformed> {
         let Scanner { text, has_non_ascii, .. } = self.scanner;
         let at = self.scanner.skip_space(self.at);
@@ -232,14 +247,13 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Whether an object comes next; if so, goes in, to its first [`member`](Self::member).
+    /// Enters the next value if it is an object, and tells whether it is. [`member`](Self::member) reads on.
     pub fn enter_object(&mut self) -> bool {
         self.eat(b'{')
     }
 
-    /// Goes to the next member of the object that was entered and returns its key, or leaves the object and returns
-    /// `None` where there is no further one. `first` is true for the first call in an object. The caller reads the
-    /// member's value before it asks for the next.
+    /// Reads the key of the next member. After the last member, leaves the object and returns `None`. `first` is true
+    /// for the first call in an object. The caller reads the member's value before the next call.
     pub fn member(&mut self, first: bool) -> Result<Option<Str<'a>>, Malformed> {
         if self.eat(b'}') {
             return Ok(None);
@@ -253,13 +267,13 @@ impl<'a> Reader<'a> {
         Ok(Some(key))
     }
 
-    /// Whether an array comes next; if so, goes in, to its first [`element`](Self::element).
+    /// Enters the next value if it is an array, and tells whether it is. [`element`](Self::element) reads on.
     pub fn enter_array(&mut self) -> bool {
         self.eat(b'[')
     }
 
-    /// Whether there is a further element in the array that was entered; if not, leaves it. `first` is true for the
-    /// first call in an array. The caller reads the element before it asks for the next.
+    /// Tells whether there is another element. After the last one, leaves the array. `first` is true for the first call
+    /// in an array. The caller reads the element before the next call.
     pub fn element(&mut self, first: bool) -> Result<bool, Malformed> {
         if self.eat(b']') {
             return Ok(false);
@@ -270,12 +284,12 @@ impl<'a> Reader<'a> {
         Ok(true)
     }
 
-    /// Reads one value, whatever it is.
+    /// Reads one value of any kind.
     pub fn value(&mut self) -> Result<Value<'a>, Malformed> {
         let start = self.at_value();
         let first = self.scanner.byte(start);
         if first == b'"' {
-            let (string, end) = self.scanner.string(behind(start))?;
+            let (string, end) = self.scanner.string(after(start))?;
             self.at = end;
             return Ok(Value::String(string));
         }
@@ -294,18 +308,18 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// How much has been read, in bytes; with [`Reader::read_since`] it tells the text of what is read next.
+    /// The number of bytes that have been read. [`Reader::read_since`] takes it.
     pub fn position(&self) -> usize {
         self.at
     }
 
-    /// The same, once the white space before the next value has been read.
+    /// Reads the white space before the next value, and returns the position.
     pub fn at_value(&mut self) -> usize {
         self.at = self.scanner.skip_space(self.at);
         self.at
     }
 
-    /// What has been read since this [`position`](Self::position).
+    /// The text that has been read since a [`position`](Self::position).
     pub fn read_since(&self, start: usize) -> &'a [u8] {
         self.scanner.text.get(start..self.at).unwrap_or_default()
     }
@@ -314,7 +328,7 @@ impl<'a> Reader<'a> {
         self.at = self.scanner.skip_space(self.at);
         let is_next = self.scanner.byte(self.at) == byte;
         if is_next {
-            self.at = behind(self.at);
+            self.at = after(self.at);
         }
         is_next
     }
@@ -322,19 +336,20 @@ impl<'a> Reader<'a> {
 
 const A_COLON: &str = "`:`";
 
-/// The position behind a byte of the text.
+/// The position after a byte of the text.
 #[inline]
-fn behind(at: usize) -> usize {
-    at.wrapping_add(1) // of a byte that was there, so that it does not wrap
+fn after(at: usize) -> usize {
+    at.wrapping_add(1) // never wraps: there is a byte at `at`
 }
 
-/// Finds out where what starts at a position ends, and that it is what it should be.
+/// Finds the end of what starts at a position, and checks it on the way.
 ///
-/// What is on the way of every string is inlined where it is called: that is worth half of the time.
+/// The functions that every string needs are inlined: that halves the time.
+#[derive(Debug)]
 struct Scanner<'a> {
     text: &'a [u8],
     window: Window,
-    /// Whether there is any UTF-8 to check.
+    /// Whether there is a byte outside ASCII, and so UTF-8 to check.
     has_non_ascii: bool,
 }
 
@@ -345,69 +360,69 @@ fn malformed<T>(at: usize, expected: &'static str) -> Scanned<T> {
 }
 
 impl<'a> Scanner<'a> {
-    /// The byte at a position; at the end of the text a zero, which the grammar allows nowhere.
+    /// The byte at a position. At the end of the text it is 0, which the grammar allows nowhere.
     #[inline(always)]
     fn byte(&self, at: usize) -> u8 {
         self.text.get(at).copied().unwrap_or(0)
     }
 
-    /// Goes behind the white space that comes next.
+    /// Skips white space.
     #[inline(always)]
     fn skip_space(&self, mut at: usize) -> usize {
         while matches!(self.byte(at), b' ' | b'\n' | b'\r' | b'\t') {
-            at = behind(at);
+            at = after(at);
         }
         at
     }
 
-    /// Goes behind white space and this byte.
+    /// Skips white space and this byte.
     #[inline(always)]
     fn expect(&self, at: usize, byte: u8, expected: &'static str) -> Scanned {
         let at = self.skip_space(at);
-        if self.byte(at) == byte { Ok(behind(at)) } else { malformed(at, expected) }
+        if self.byte(at) == byte { Ok(after(at)) } else { malformed(at, expected) }
     }
 
-    /// Goes behind the array or object that starts here, without recursion, so that no depth exhausts the stack.
+    /// Skips an array or object, without recursion, so that no depth exhausts the stack.
     fn skip_container(&mut self, mut at: usize) -> Scanned {
         let mut open = Nesting::default();
         'value: loop {
             at = self.skip_space(at);
             match self.byte(at) {
-                b'"' => at = self.skip_string(behind(at))?,
+                b'"' => at = self.skip_string(after(at))?,
                 b'{' => {
-                    let inside = self.skip_space(behind(at));
+                    let inside = self.skip_space(after(at));
                     if self.byte(inside) != b'}' {
                         at = self.skip_key(inside, A_FIRST_KEY)?;
                         open.push(Container::Object);
                         continue;
                     }
-                    at = behind(inside);
+                    at = after(inside);
                 }
                 b'[' => {
-                    let inside = self.skip_space(behind(at));
+                    let inside = self.skip_space(after(at));
                     if self.byte(inside) != b']' {
                         at = inside;
                         open.push(Container::Array);
                         continue;
                     }
-                    at = behind(inside);
+                    at = after(inside);
                 }
                 _ => at = self.skip_scalar(at)?,
             }
-            // A value is over: on to the next in its container, or out of all those that end here.
+            // A value has ended: go on with the next one of its container, or leave all containers that end here.
             while let Some(container) = open.innermost() {
                 at = self.skip_space(at);
                 match (container, self.byte(at)) {
                     (Container::Object, b',') => {
-                        at = self.skip_key(behind(at), A_KEY)?;
+                        at = self.skip_key(after(at), A_KEY)?;
                         continue 'value;
                     }
                     (Container::Array, b',') => {
-                        at = behind(at);
+                        at = after(at);
                         continue 'value;
                     }
                     (Container::Object, b'}') | (Container::Array, b']') => {
-                        at = behind(at);
+                        at = after(at);
                         open.pop();
                     }
                     (Container::Object, _) => return malformed(at, MORE_OF_AN_OBJECT),
@@ -425,22 +440,22 @@ impl<'a> Scanner<'a> {
         self.expect(end, b':', A_COLON)
     }
 
-    /// Reads a string from behind its opening quote to behind its closing one.
+    /// Reads a string. `start` is after the opening quote, and the returned position is after the closing one.
     #[inline(always)]
     fn string(&mut self, start: usize) -> Scanned<(Str<'a>, usize)> {
         let plain = self.plain_end(start);
         let end = self.string_end(plain)?;
         let raw = self.text.get(start..end).unwrap_or_default();
-        Ok((Str { raw, escaped: plain != end }, behind(end)))
+        Ok((Str { raw, escaped: plain != end }, after(end)))
     }
 
     #[inline(always)]
     fn skip_string(&mut self, start: usize) -> Scanned {
         let plain = self.plain_end(start);
-        self.string_end(plain).map(behind)
+        self.string_end(plain).map(after)
     }
 
-    /// The closing quote of a string that is plain up to here.
+    /// The position of the closing quote. The string has no escape before `plain`.
     #[inline(always)]
     fn string_end(&mut self, plain: usize) -> Scanned {
         if self.byte(plain) == b'"' { Ok(plain) } else { self.escaped_string_end(plain) }
@@ -455,20 +470,20 @@ impl<'a> Scanner<'a> {
         Ok(at)
     }
 
-    /// Goes behind the escape that comes next in a string.
+    /// Skips an escape in a string.
     fn skip_escape(&self, at: usize) -> Scanned {
         let length = match self.text.get(at..).unwrap_or_default() {
             [b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => 2,
             [b'\\', b'u', hex @ ..] if utf16_unit(hex).is_some() => 6,
             [b'\\', b'u', ..] => return malformed(at.wrapping_add(2), "four hexadecimal digits"),
-            [b'\\', ..] => return malformed(behind(at), "an escape: one of \" \\ / b f n r t u"),
+            [b'\\', ..] => return malformed(after(at), "an escape: one of \" \\ / b f n r t u"),
             [] => return malformed(at, "a `\"` that ends the string"),
             [..] => return malformed(at, "an escape for a control character"),
         };
         Ok(at.wrapping_add(length))
     }
 
-    /// The next byte of a string that is a quote, a backslash or a control character, or the end of the text.
+    /// The position of the next quote, backslash or control character, or the end of the text.
     #[inline(always)]
     fn plain_end(&mut self, mut at: usize) -> usize {
         loop {
@@ -485,7 +500,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Looks at the part of the text from here on.
+    /// Moves the window to a position.
     fn look(&mut self, at: usize) {
         let text = self.text.get(at..).unwrap_or_default();
         let bytes = u8x64::from(match text.first_chunk() {
@@ -503,7 +518,7 @@ impl<'a> Scanner<'a> {
         self.has_non_ascii |= bytes.to_bitmask() != 0;
     }
 
-    /// Goes behind `true`, `false`, `null` or a number.
+    /// Skips `true`, `false`, `null` or a number.
     #[inline(always)]
     fn skip_scalar(&self, at: usize) -> Scanned {
         match self.byte(at) {
@@ -524,16 +539,16 @@ impl<'a> Scanner<'a> {
     #[inline(always)]
     fn skip_number(&self, mut at: usize) -> Scanned {
         if self.byte(at) == b'-' {
-            at = behind(at);
+            at = after(at);
         }
-        at = if self.byte(at) == b'0' { behind(at) } else { self.skip_digits(at)? };
+        at = if self.byte(at) == b'0' { after(at) } else { self.skip_digits(at)? };
         if self.byte(at) == b'.' {
-            at = self.skip_digits(behind(at))?;
+            at = self.skip_digits(after(at))?;
         }
         if matches!(self.byte(at), b'e' | b'E') {
-            at = behind(at);
+            at = after(at);
             if matches!(self.byte(at), b'+' | b'-') {
-                at = behind(at);
+                at = after(at);
             }
             at = self.skip_digits(at)?;
         }
@@ -546,17 +561,17 @@ impl<'a> Scanner<'a> {
             return malformed(at, "a digit");
         }
         while self.byte(at).is_ascii_digit() {
-            at = behind(at);
+            at = after(at);
         }
         Ok(at)
     }
 }
 
-/// The part of the text that was looked at last, so that most strings end in what is already known.
-#[derive(Default)]
+/// The part of the text that was looked at last. Most strings end in it, so most are read without looking again.
+#[derive(Debug, Default)]
 struct Window {
     start: usize,
-    /// A bit for each byte, the lowest for the first: whether it ends a run of plain bytes in a string.
+    /// A bit for each byte, the lowest for the first: whether the byte ends a run of plain bytes in a string.
     ends: u64,
 }
 
@@ -570,7 +585,7 @@ enum Container {
     Object,
 }
 
-/// The containers that are open, one bit each, so that a body of nothing but brackets costs an eighth of its size.
+/// The open containers, one bit each: a body of nothing but brackets takes an eighth of its size.
 #[derive(Default)]
 struct Nesting {
     outer: Vec<u64>,

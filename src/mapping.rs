@@ -1,17 +1,52 @@
-//! What becomes of an event: which calls, or why none.
+//! What becomes of an event: a call, or the reason why there is none.
 
 use std::borrow::Cow;
 
+use crate::envelope::{Also, Envelope, MessageId, UserId};
 use crate::event::{Event, Slot, Unreadable, Wanted};
+use crate::event_name::{EventName, Style};
 use crate::json::{Str, Value};
-use crate::name::{EventName, Style};
 use crate::path::{Path, Pattern};
-use crate::redact::{self, Redaction};
-use crate::reply::{Ignored, Rejection, Reply};
+use crate::redact::Redaction;
+use crate::reply::{self, Ignored, Rejection, Reply};
 use crate::rfc3339;
-use crate::track::{Beside, Common, MessageId, UserId};
 
-/// How events are mapped; the default is the mapping that Stigg publishes.
+/// The choices of a configuration. The default is the mapping that Stigg publishes.
+#[derive(Debug, Clone)]
+pub struct Choices {
+    /// Where to look for the customer's id, in this order.
+    pub user_id: Vec<Place>,
+    /// How events are named.
+    pub event_name: EventName,
+    /// Which types of event are sent.
+    pub event_types: EventTypes,
+    /// Which members are left out of the event.
+    pub properties: Option<Redaction>,
+    /// Constant members of every call, as JSON, each with a comma before it.
+    pub constants: Vec<u8>,
+    /// The calls that are also sent.
+    pub also: Vec<Also>,
+}
+
+/// A place where a customer's id can be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The path to the id.
+    pub path: Path,
+    /// The types of event that have it there; `None` for all types.
+    pub events: Option<Vec<Pattern>>,
+}
+
+/// Which types of event are sent.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EventTypes {
+    /// If there is a list, only types that match one of these patterns are sent.
+    pub allow: Option<Vec<Pattern>>,
+    /// Types that match any of these patterns are not sent, even if they are allowed.
+    pub deny: Vec<Pattern>,
+}
+
+/// The choices, ready to be applied to an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mapping {
     wanted: Wanted,
@@ -20,19 +55,10 @@ pub struct Mapping {
     timestamp: Slot,
     user_id: Vec<CompiledPlace>,
     event_name: EventName,
-    events: Events,
+    event_types: EventTypes,
     properties: Option<Redaction>,
     constants: Vec<u8>,
-    also: Vec<Beside>,
-}
-
-/// Where a customer's id may be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    /// The path to it.
-    pub path: Path,
-    /// The types of event that have it there; `None` for all.
-    pub events: Option<Vec<Pattern>>,
+    also: Vec<Also>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,49 +66,23 @@ struct CompiledPlace {
     path: Path,
     slot: Slot,
     events: Option<Vec<Pattern>>,
-    /// What stands beside the id, if it is sent as traits.
+    /// The members beside the id that are sent as traits: name, path and slot of each.
     traits: Vec<(&'static str, Path, Slot)>,
-}
-
-/// Which types of event are sent.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Events {
-    /// Only these, if there is such a list.
-    pub allow: Option<Vec<Pattern>>,
-    /// None of these, even if allowed.
-    pub deny: Vec<Pattern>,
-}
-
-/// The choices that make a [`Mapping`].
-#[derive(Debug, Clone)]
-pub struct Choices {
-    /// Where to look for the customer's id, in this order.
-    pub user_id: Vec<Place>,
-    /// How events are named.
-    pub event_name: EventName,
-    /// Which are sent.
-    pub events: Events,
-    /// What is left out of the event.
-    pub properties: Option<Redaction>,
-    /// What every call carries besides, as JSON members, each with a comma before it.
-    pub constants: Vec<u8>,
-    /// What is sent beside the track call.
-    pub also: Vec<Beside>,
 }
 
 /// What is sent to Segment: `head`, the event, `tail`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
-    /// What stands before the event.
+    /// What comes before the event.
     pub head: Vec<u8>,
-    /// What stands in the event's place; `None` where it is the event itself, untouched.
+    /// What takes the event's place; `None` for the event itself, untouched.
     pub properties: Option<Vec<u8>>,
-    /// What stands behind it.
+    /// What comes after the event.
     pub tail: Cow<'static, [u8]>,
 }
 
 impl Call {
-    /// The size of the whole, in bytes, for an event of `event` bytes.
+    /// The size of the whole in bytes, for an event of `event` bytes.
     pub fn size(&self, event: usize) -> usize {
         let properties = self.properties.as_ref().map_or(event, Vec::len);
         self.head.len().saturating_add(properties).saturating_add(self.tail.len())
@@ -92,17 +92,17 @@ impl Call {
 /// Where the parts of a call come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Origins<'a> {
-    /// The place that had the customer's id.
+    /// The path at which the customer's id was found.
     pub user_id: &'a Path,
-    /// The id is a number there.
+    /// Whether the id is a number there.
     pub user_id_is_number: bool,
-    /// The configuration has a name for this very type.
+    /// Whether the configuration has a name for this very type.
     pub renamed: bool,
-    /// How the type is written where it has not.
+    /// How a type without such a name is written.
     pub style: Style,
-    /// `messageId` is Stigg's own, and not made from the event.
+    /// Whether the `messageId` is Stigg's, and not derived from the event.
     pub message_id_is_stiggs: bool,
-    /// The event's `timestamp` is a date-time and is sent.
+    /// Whether the event's `timestamp` is a date-time and is sent.
     pub has_timestamp: bool,
 }
 
@@ -111,33 +111,36 @@ struct Found<'a> {
     event: Event<'a>,
     kind: Str<'a>,
     place: &'a CompiledPlace,
-    common: Common<'a>,
+    envelope: Envelope<'a>,
 }
 
-/// What of a customer's record goes into the traits, beside the id.
+/// The members of a customer's record that are sent as traits.
 const TRAITS: [&str; 3] = ["name", "email", "metadata"];
 
+/// What follows the event in a track call.
+const TRACK_TAIL: &[u8] = b"}";
+/// What encloses the calls of a batch.
+const BATCH_HEAD: &[u8] = br#"{"batch":["#;
+const BATCH_TAIL: &[u8] = b"]}";
+
 impl Mapping {
-    /// The mapping that these choices make.
+    /// Prepares the choices.
     pub fn new(choices: Choices) -> Self {
         let mut wanted = Wanted::default();
         let mut top = |key| wanted.want(&Path::member(key));
-        let [kind, message_id, timestamp] = ["type", "messageId", "timestamp"].map(&mut top);
+        let kind = top("type");
+        let message_id = top("messageId");
+        let timestamp = top("timestamp");
         let user_id = choices.user_id.into_iter().map(|place| {
-            let has_record = !choices.also.is_empty() && place.path.steps().last().is_some_and(|step| step == "id");
-            let beside = TRAITS.iter().filter(|_| has_record);
-            CompiledPlace {
-                slot: wanted.want(&place.path),
-                traits: beside
-                    .map(|name| {
-                        let path = place.path.sibling(name);
-                        let slot = wanted.want(&path);
-                        (*name, path, slot)
-                    })
-                    .collect(),
-                path: place.path,
-                events: place.events,
-            }
+            // Only an object that has the id as its own `id` is the customer's record.
+            let is_record = !choices.also.is_empty() && place.path.steps().last().is_some_and(|step| step == "id");
+            let traits = TRAITS.iter().filter(|_| is_record).map(|name| {
+                let path = place.path.sibling(name);
+                let slot = wanted.want(&path);
+                (*name, path, slot)
+            });
+            let traits = traits.collect();
+            CompiledPlace { slot: wanted.want(&place.path), traits, path: place.path, events: place.events }
         });
         Mapping {
             user_id: user_id.collect(),
@@ -146,59 +149,68 @@ impl Mapping {
             message_id,
             timestamp,
             event_name: choices.event_name,
-            events: choices.events,
+            event_types: choices.event_types,
             properties: choices.properties,
             constants: choices.constants,
             also: choices.also,
         }
     }
 
-    /// What becomes of the event in `body`: the call, or what to answer instead of sending one. `see_type` is told the
-    /// event's type, as it is written, as soon as it is known.
+    /// Makes the call for the event in `body`. `see_type` is told the event's type, as it is written, as soon as it is
+    /// known.
+    ///
+    /// # Errors
+    /// The answer, if there is no call.
     pub fn map(&self, body: &[u8], see_type: impl FnOnce(&[u8])) -> Result<Call, Reply> {
-        let Found { event, kind, place, common } = self.find(body, see_type)?;
+        let Found { event, kind, place, envelope } = self.find(body, see_type)?;
         let is_batch = !self.also.is_empty();
         let mut head = Vec::with_capacity(512);
         if is_batch {
             head.extend_from_slice(BATCH_HEAD);
         }
-        common.write_track(is_batch, |out| self.event_name.write(kind, out), &mut head);
+        envelope.write_track(is_batch, |out| self.event_name.write(kind, out), &mut head);
         let properties = self.properties.as_ref().map(|redaction| redaction.apply(body)).transpose();
         let properties = properties.map_err(|_| Rejection::Internal)?;
         let mut tail = Cow::Borrowed(TRACK_TAIL);
         if is_batch {
             let tail = tail.to_mut();
-            let traits = self.traits(place, |slot| event.get(slot)).ok_or(Rejection::Internal)?;
+            let traits = self.traits(place, &event).ok_or(Rejection::Internal)?;
             for call in &self.also {
                 tail.push(b',');
-                common.write_beside(*call, &traits, tail);
+                envelope.write_also(*call, &traits, tail);
             }
             tail.extend_from_slice(BATCH_TAIL);
         }
         Ok(Call { head, properties, tail })
     }
 
-    /// Where the parts of the call for this event come from, for people: nothing of this is needed to make it.
+    /// Where the parts of the call for this event come from. Only people need to know.
+    ///
+    /// # Errors
+    /// The answer, if there is no call.
     pub fn origins<'a>(&'a self, body: &'a [u8]) -> Result<Origins<'a>, Reply> {
-        let Found { kind, place, common, .. } = self.find(body, |_| ())?;
+        let Found { kind, place, envelope, .. } = self.find(body, |_| ())?;
         Ok(Origins {
             user_id: &place.path,
-            user_id_is_number: matches!(common.user_id, UserId::Number(_)),
+            user_id_is_number: matches!(envelope.user_id, UserId::Number(_)),
             renamed: self.event_name.renamed(kind).is_some(),
             style: self.event_name.style,
-            message_id_is_stiggs: common.message_id.usable("").is_some(),
-            has_timestamp: common.timestamp.is_some(),
+            message_id_is_stiggs: envelope.message_id.usable("").is_some(),
+            has_timestamp: envelope.timestamp.is_some(),
         })
     }
 
-    /// Where customers' ids are looked for, in this order.
+    /// Where a customer's id is looked for, in this order.
     pub fn user_id_paths(&self) -> impl Iterator<Item = &Path> {
         self.user_id.iter().map(|place| &place.path)
     }
 
     fn find<'a>(&'a self, body: &'a [u8], see_type: impl FnOnce(&[u8])) -> Result<Found<'a>, Reply> {
         let event = self.wanted.read(body).map_err(|unreadable| match unreadable {
-            Unreadable::Malformed(error) => Rejection::Malformed { error, position: error.line_and_column(body) },
+            Unreadable::Malformed(malformed) => {
+                let (line, column) = malformed.line_and_column(body);
+                Rejection::MalformedJson(reply::Place { malformed, line, column })
+            }
             Unreadable::NotAnObject => Rejection::NotAnObject,
         })?;
         let string = |slot| match event.get(slot) {
@@ -208,7 +220,7 @@ impl Mapping {
         let kind = string(self.kind);
         if let Some(kind) = kind {
             see_type(kind.raw());
-            if !self.events.let_through(kind) {
+            if !self.event_types.are_sent(kind) {
                 return Err(Ignored::EventNotAllowed.into());
             }
         }
@@ -220,21 +232,23 @@ impl Mapping {
             }
         }
         let Some((user_id, place)) = found else { return Err(Ignored::NoCustomer.into()) };
-        let kind = kind.filter(|kind| !kind.is_empty()).ok_or(Rejection::Type)?;
-        let common = Common {
+        let kind = kind.filter(|kind| !kind.is_empty()).ok_or(Rejection::InvalidType)?;
+        let envelope = Envelope {
             user_id,
             message_id: MessageId { stigg: string(self.message_id), body },
             timestamp: string(self.timestamp).filter(|timestamp| rfc3339::is_date_time(&timestamp.decoded())),
             constants: &self.constants,
         };
-        Ok(Found { event, kind, place, common })
+        Ok(Found { event, kind, place, envelope })
     }
 
-    /// The object of traits that the event has for the customer whose id is at `place`, less what must not leave.
-    fn traits<'a>(&self, place: &CompiledPlace, get: impl Fn(Slot) -> Option<Value<'a>>) -> Option<Vec<u8>> {
+    /// The traits of the customer whose id is at `place`, as an object, without the members that must not leave.
+    fn traits(&self, place: &CompiledPlace, event: &Event<'_>) -> Option<Vec<u8>> {
         let mut traits = vec![b'{'];
         for (name, path, slot) in &place.traits {
-            let Some(text) = get(*slot).as_ref().and_then(redact::text) else { continue };
+            let Some(text) = event.get(*slot).filter(|value| *value != Value::Null).map(|value| value.text()) else {
+                continue;
+            };
             let text = match &self.properties {
                 Some(redaction) => redaction.apply_at(path, &text).ok()?.map(Into::into),
                 None => Some(text),
@@ -251,13 +265,7 @@ impl Mapping {
     }
 }
 
-/// Behind the event in a track call.
-const TRACK_TAIL: &[u8] = b"}";
-/// Around the calls of a batch.
-const BATCH_HEAD: &[u8] = br#"{"batch":["#;
-const BATCH_TAIL: &[u8] = b"]}";
-
-/// The user id that a customer's id makes; `None` where it is falsy in JavaScript's sense.
+/// The user id that a customer's id makes; `None` if the id is falsy in JavaScript's sense.
 fn user_id(id: Option<Value<'_>>) -> Result<Option<UserId<'_>>, Rejection> {
     match id {
         None | Some(Value::Null | Value::Bool(false)) => Ok(None),
@@ -265,7 +273,7 @@ fn user_id(id: Option<Value<'_>>) -> Result<Option<UserId<'_>>, Rejection> {
         Some(Value::Number(id)) if is_zero(id) => Ok(None),
         Some(Value::String(id)) => Ok(Some(UserId::String(id))),
         Some(Value::Number(id)) => Ok(Some(UserId::Number(id))),
-        Some(Value::Bool(true) | Value::Array(_) | Value::Object(_)) => Err(Rejection::CustomerId),
+        Some(Value::Bool(true) | Value::Array(_) | Value::Object(_)) => Err(Rejection::InvalidCustomerId),
     }
 }
 
@@ -284,8 +292,8 @@ impl CompiledPlace {
     }
 }
 
-impl Events {
-    fn let_through(&self, kind: Str<'_>) -> bool {
+impl EventTypes {
+    fn are_sent(&self, kind: Str<'_>) -> bool {
         self.allow.as_ref().is_none_or(|allow| any_matches(allow, kind)) && !any_matches(&self.deny, kind)
     }
 }

@@ -1,82 +1,104 @@
-//! What is counted, and by which names.
-//!
-//! proxy-wasm knows no labels, so a metric's name carries them as `.label.value`; the `stats_tags` of `envoy.yaml` turn
-//! them into labels for Prometheus.
+//! What is counted, under which names and labels.
 
 use crate::reply::{Ignored, Rejection, Reply};
 
-/// Something that is counted, or measured.
+/// How a metric adds up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Metric {
-    /// Webhooks that were sent on to Segment.
-    Forwarded,
-    /// Webhooks that were ignored for this reason.
-    Ignored(&'static str),
-    /// Webhooks that were rejected for this reason.
-    Rejected(&'static str),
-    /// Segment's answers by the first digit of their status, after Envoy's retries.
-    SegmentAnswers(u8),
-    /// The size of each body that was looked into, in bytes.
-    BodyBytes,
+pub enum Kind {
+    /// A number that only grows.
+    Counter,
+    /// How often each range of values occurred.
+    Histogram,
 }
 
-impl From<Reply> for Metric {
-    fn from(reply: Reply) -> Self {
+/// The table of metrics: kind, name and labels of each. A label without a value of its own takes each value of a list.
+macro_rules! metrics {
+    ($($(#[$doc:meta])* $metric:ident $(($label:ident in $values:expr))? = $kind:ident $name:literal [$($key:ident: $value:expr),*];)+) => {
+        /// A metric.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Metric {
+            $($(#[$doc])* $metric $((metrics!(@text $label)))?,)+
+        }
+
+        impl Metric {
+            /// Every metric.
+            pub fn all() -> Vec<Metric> {
+                let mut all = Vec::new();
+                $(metrics!(@each all $metric $($label in $values)?);)+
+                all
+            }
+
+            /// Kind, name without the prefix, and labels.
+            fn row(self) -> (Kind, &'static str, Vec<(&'static str, &'static str)>) {
+                match self {
+                    $(Metric::$metric $(($label))? => (Kind::$kind, $name, vec![$((stringify!($key), $value)),*]),)+
+                }
+            }
+        }
+    };
+    (@text $label:ident) => { &'static str };
+    (@each $all:ident $metric:ident) => { $all.push(Metric::$metric) };
+    (@each $all:ident $metric:ident $label:ident in $values:expr) => {
+        $all.extend($values.iter().map(|value| Metric::$metric(value)))
+    };
+}
+
+metrics! {
+    /// Webhooks that were sent on to Segment.
+    Forwarded = Counter "webhooks" [outcome: "forwarded"];
+    /// Webhooks that were ignored, by reason.
+    Ignored(reason in Ignored::CODES) = Counter "webhooks" [outcome: "ignored", reason: reason];
+    /// Webhooks that were rejected, by reason.
+    Rejected(reason in Rejection::CODES) = Counter "webhooks" [outcome: "rejected", reason: reason];
+    /// Segment's answers after Envoy's retries, by the class of their status.
+    SegmentAnswers(class in STATUS_CLASSES) = Counter "segment_answers" [class: class];
+    /// The size of each body that was read, in bytes.
+    BodyBytes = Histogram "body_bytes" [];
+}
+
+/// The classes of HTTP statuses.
+const STATUS_CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// What every metric's name starts with.
+const PREFIX: &str = "stigg_segment";
+
+impl Metric {
+    /// The metric for an answer of the filter's own.
+    pub fn of(reply: Reply) -> Self {
         match reply {
             Reply::Ignored(_) => Metric::Ignored(reply.code()),
             Reply::Rejected(_) => Metric::Rejected(reply.code()),
         }
     }
-}
 
-/// How a metric adds up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Goes up by one each time.
-    Counter,
-    /// Keeps how often each range of values occurred.
-    Histogram,
-}
-
-impl Metric {
-    /// Every metric there is.
-    pub fn all() -> impl Iterator<Item = Metric> {
-        [Metric::Forwarded, Metric::BodyBytes]
-            .into_iter()
-            .chain(Ignored::CODES.iter().copied().map(Metric::Ignored))
-            .chain(Rejection::CODES.iter().copied().map(Metric::Rejected))
-            .chain((1..=5).map(Metric::SegmentAnswers))
-    }
-
-    /// What it is called, labels included.
-    pub fn name(self) -> String {
-        let rest = match self {
-            Metric::Forwarded => "webhooks.outcome.forwarded",
-            Metric::Ignored(code) => &format!("webhooks.outcome.ignored.reason.{code}"),
-            Metric::Rejected(code) => &format!("webhooks.outcome.rejected.reason.{code}"),
-            Metric::SegmentAnswers(class) => &format!("segment_answers.class.{class}xx"),
-            Metric::BodyBytes => "body_bytes",
-        };
-        format!("stigg_segment.{rest}")
+    /// The metric for an answer of Segment's; `None` if this is not a status.
+    pub fn of_segments(status: &[u8]) -> Option<Self> {
+        let class = STATUS_CLASSES.iter().find(|class| class.as_bytes().first() == status.first())?;
+        Some(Metric::SegmentAnswers(class))
     }
 
     /// How it adds up.
     pub fn kind(self) -> Kind {
-        match self {
-            Metric::BodyBytes => Kind::Histogram,
-            _ => Kind::Counter,
-        }
+        self.row().0
+    }
+
+    /// The name for a host without labels, which has them in its name as `.label.value`. The `stats_tags` of
+    /// `envoy.yaml` turn them into labels again.
+    pub fn name(self) -> String {
+        let (_, name, labels) = self.row();
+        let labels = labels.into_iter().flat_map(|(label, value)| [label, value]);
+        [PREFIX, name].into_iter().chain(labels).collect::<Vec<_>>().join(".")
     }
 }
 
-/// The numbers by which a host knows the metrics. One that it would not take is missing, and is not counted.
+/// The host's numbers for the metrics. A metric that the host did not take is missing and is not counted.
 #[derive(Debug, Default)]
 pub struct Registry(Vec<(Metric, u32)>);
 
 impl Registry {
-    /// Registers every metric with a host.
-    pub fn new(mut define: impl FnMut(Kind, &str) -> Option<u32>) -> Self {
-        Registry(Metric::all().filter_map(|metric| Some((metric, define(metric.kind(), &metric.name())?))).collect())
+    /// Defines every metric with a host.
+    pub fn new(mut define: impl FnMut(Metric) -> Option<u32>) -> Self {
+        Registry(Metric::all().into_iter().filter_map(|metric| Some((metric, define(metric)?))).collect())
     }
 
     /// The host's number for a metric.

@@ -1,27 +1,23 @@
-//! Paths into an event, such as `customer.id`, and patterns for its type, such as `customer.*`.
+//! Paths into an event, such as `customer.id`; trees of them; and patterns for an event's type, such as `customer.*`.
 
-/// A path from the top of an event to one of its members, its steps separated by dots.
+/// A path from the top of an event to one of its members. Dots separate its steps.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Path(Vec<String>);
 
 impl Path {
-    /// The path in `text`.
+    /// Reads a path.
     ///
     /// # Errors
-    /// Says what is wrong, as the rest of a sentence that starts with the text: a step is empty, or is [`ANY`].
+    /// A step is empty or is [`ANY`]. The error completes a sentence that starts with the text.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let path = Path::parse_with_any(text)?;
-        if path.0.iter().any(|step| step == ANY) {
-            Err("has a `*`, which stands for no single member")
-        } else {
-            Ok(path)
-        }
+        if path.0.iter().any(|step| step == ANY) { Err("has a `*`, which names no single member") } else { Ok(path) }
     }
 
-    /// The path in `text`, of which steps may be [`ANY`].
+    /// Reads a path whose steps may be [`ANY`].
     ///
     /// # Errors
-    /// Says what is wrong, as the rest of a sentence that starts with the text: a step is empty.
+    /// A step is empty. The error completes a sentence that starts with the text.
     pub fn parse_with_any(text: &str) -> Result<Self, &'static str> {
         if text.split('.').any(str::is_empty) {
             return Err("has an empty step");
@@ -34,7 +30,7 @@ impl Path {
         Path(vec![key.to_owned()])
     }
 
-    /// The path of a member that stands beside the one this path leads to.
+    /// The path of another member of the same object.
     pub fn sibling(&self, name: &str) -> Self {
         let mut steps = self.0.clone();
         steps.pop();
@@ -42,34 +38,75 @@ impl Path {
         Path(steps)
     }
 
-    /// The steps.
+    /// The steps, from the top.
     pub fn steps(&self) -> &[String] {
         &self.0
     }
 }
 
-/// A step to every member of an object, or every element of an array.
+/// The step that leads to every member of an object, or to every element of an array.
 pub const ANY: &str = "*";
 
-/// What a type may look like: text in which each `*` stands for any text.
+/// Paths as a tree, with a value for each path.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tree<T> {
+    /// The value of the path that ends here.
+    pub value: T,
+    children: Vec<(String, Tree<T>)>,
+}
+
+impl<T: Default> Tree<T> {
+    /// The value of `path`. What is missing of the path is added.
+    pub fn at(&mut self, path: &Path) -> &mut T {
+        let mut node = self;
+        for step in path.steps() {
+            let known = node.children.iter().position(|(key, _)| key == step);
+            let place = known.unwrap_or(node.children.len());
+            if known.is_none() {
+                node.children.push((step.clone(), Tree::default()));
+            }
+            match node.children.get_mut(place) {
+                Some((_, child)) => node = child,
+                None => break,
+            }
+        }
+        &mut node.value
+    }
+}
+
+impl<T> Tree<T> {
+    /// The steps that lead on from here, each with its subtree.
+    #[inline]
+    pub fn children(&self) -> impl Iterator<Item = (&str, &Tree<T>)> {
+        self.children.iter().map(|(key, child)| (key.as_str(), child))
+    }
+
+    /// Whether no step leads on from here.
+    #[inline]
+    pub fn is_leaf(&self) -> bool {
+        self.children.is_empty()
+    }
+}
+
+/// A pattern for a type, in which each `*` stands for any text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern(String);
 
 impl Pattern {
-    /// A pattern.
+    /// Reads a pattern.
     pub fn new(text: &str) -> Self {
         Pattern(text.to_owned())
     }
 
-    /// Whether `text` looks like it.
+    /// Whether the whole of `text` matches.
     pub fn matches(&self, text: &[u8]) -> bool {
         let mut parts = self.0.split('*').map(str::as_bytes);
         let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else { return false };
         let Some(last) = parts.next_back() else { return rest.is_empty() };
         for part in parts {
-            // The first place is as good as any: what it leaves over is the longest rest.
+            // The first match is as good as any other: it leaves the longest rest.
             match (0..=rest.len()).find_map(|start| rest.get(start..)?.strip_prefix(part)) {
-                Some(behind) => rest = behind,
+                Some(after) => rest = after,
                 None => return false,
             }
         }

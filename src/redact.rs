@@ -1,76 +1,59 @@
-//! Leaving members out of an event, so that personal data need not leave; what remains keeps its bytes.
+//! Leaving members out of an event, so that personal data need not leave. What stays keeps its bytes.
 
-use crate::json::{Malformed, Reader, Value};
-use crate::path::{ANY, Path};
+use crate::json::{Malformed, Reader};
+use crate::path::{ANY, Path, Tree};
 
-/// What is left out.
+/// Which members are left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Redaction {
     listed: Listed,
-    root: Node,
+    /// True at the end of each listed path.
+    paths: Tree<bool>,
 }
 
-/// What becomes of the members that paths are listed for.
+/// What the listed paths mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Listed {
-    /// They are left out, and all else stays.
+    /// The listed members are left out.
     Removed,
-    /// They stay, and all else is left out.
+    /// Only the listed members stay.
     Kept,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-struct Node {
-    listed: bool,
-    children: Vec<(String, Node)>,
 }
 
 /// What becomes of one value.
 enum Fate<'n> {
     Stays,
     Goes,
-    /// Stays if it is an object or array, without those of its members that go.
-    InPart(Vec<&'n Node>),
+    /// An object or array stays, without those of its members that go. Any other value goes or stays as a whole.
+    InPart(Vec<&'n Tree<bool>>),
 }
 
 impl Redaction {
-    /// Removes, or keeps only, what these paths lead to.
+    /// Removes these paths, or keeps only them.
     pub fn new(listed: Listed, paths: impl IntoIterator<Item = Path>) -> Self {
-        let mut root = Node::default();
+        let mut tree = Tree::default();
         for path in paths {
-            let mut node = &mut root;
-            for step in path.steps() {
-                let known = node.children.iter().position(|(key, _)| key == step);
-                let place = known.unwrap_or(node.children.len());
-                if known.is_none() {
-                    node.children.push((step.clone(), Node::default()));
-                }
-                match node.children.get_mut(place) {
-                    Some((_, child)) => node = child,
-                    None => break,
-                }
-            }
-            node.listed = true;
+            *tree.at(&path) = true;
         }
-        Redaction { listed, root }
+        Redaction { listed, paths: tree }
     }
 
-    /// The event without what is left out. White space between members that both stay is kept too.
+    /// The event without what is left out. White space between two members that stay is kept.
     ///
     /// # Errors
-    /// Where the event is not JSON, which whoever has read it knows.
+    /// The event is not JSON, which cannot happen after it has been read.
     pub fn apply(&self, event: &[u8]) -> Result<Vec<u8>, Malformed> {
         let mut redacted = Vec::with_capacity(event.len());
-        self.write(&[&self.root], &mut Reader::new(event), &mut redacted)?;
+        self.write(&[&self.paths], &mut Reader::new(event), &mut redacted)?;
         Ok(redacted)
     }
 
-    /// The value that `path` leads to, `text`, without what is left out; `None` where it is left out itself.
+    /// The value at `path`, whose JSON is `text`, without what is left out; `None` if the value itself is left out.
     ///
     /// # Errors
-    /// Where the value is not JSON.
+    /// The value is not JSON.
     pub fn apply_at(&self, path: &Path, text: &[u8]) -> Result<Option<Vec<u8>>, Malformed> {
-        let mut nodes = vec![&self.root];
+        let mut nodes = vec![&self.paths];
         for step in path.steps() {
             match self.fate(&nodes, |key| key == step) {
                 Fate::Stays => return Ok(Some(text.to_vec())),
@@ -83,11 +66,11 @@ impl Redaction {
         Ok(stays.then_some(redacted))
     }
 
-    /// What becomes of the members that `is` says the name of, or of an array's elements, in a value that `nodes` lead to.
-    fn fate<'n>(&self, nodes: &[&'n Node], is: impl Fn(&str) -> bool) -> Fate<'n> {
-        let children = nodes.iter().flat_map(|node| &node.children);
-        let deeper: Vec<_> = children.filter(|(key, _)| key == ANY || is(key)).map(|(_, node)| node).collect();
-        match (self.listed, deeper.iter().any(|node| node.listed)) {
+    /// The fate of one member, whose key is matched by `is`, or of an array's elements, in a value at which `nodes` are.
+    fn fate<'n>(&self, nodes: &[&'n Tree<bool>], is: impl Fn(&str) -> bool) -> Fate<'n> {
+        let children = nodes.iter().flat_map(|node| node.children());
+        let deeper: Vec<_> = children.filter(|(key, _)| *key == ANY || is(key)).map(|(_, node)| node).collect();
+        match (self.listed, deeper.iter().any(|node| node.value)) {
             (Listed::Removed, true) => Fate::Goes,
             (Listed::Kept, true) => Fate::Stays,
             (Listed::Removed, false) if deeper.is_empty() => Fate::Stays,
@@ -96,9 +79,9 @@ impl Redaction {
         }
     }
 
-    /// Copies the value that comes next as far as it stays; false, and nothing copied, where it does not: nothing of a
-    /// value without members is kept for the sake of its members.
-    fn write(&self, nodes: &[&Node], reader: &mut Reader<'_>, out: &mut Vec<u8>) -> Result<bool, Malformed> {
+    /// Copies what stays of the next value. Returns false, and copies nothing, if the value goes: of a value without
+    /// members, nothing is kept for the sake of its members.
+    fn write(&self, nodes: &[&Tree<bool>], reader: &mut Reader<'_>, out: &mut Vec<u8>) -> Result<bool, Malformed> {
         let start = reader.at_value();
         let is_object = reader.enter_object();
         if !is_object && !reader.enter_array() {
@@ -120,7 +103,7 @@ impl Redaction {
                 reader.element(first)?.then(|| self.fate(nodes, |_| false))
             };
             first = false;
-            // What separates it from the one before, then its key.
+            // The separator, then the key.
             let lead = reader.read_since(before);
             let length = out.len();
             out.extend_from_slice(match lead.trim_ascii_start().strip_prefix(b",") {
@@ -148,14 +131,4 @@ impl Redaction {
             }
         }
     }
-}
-
-/// The text of a value as it stands in its document.
-pub fn text<'a>(value: &Value<'a>) -> Option<std::borrow::Cow<'a, [u8]>> {
-    Some(match value {
-        Value::Null => return None,
-        Value::Bool(value) => value.to_string().into_bytes().into(),
-        Value::Number(text) | Value::Array(text) | Value::Object(text) => (*text).into(),
-        Value::String(text) => [b"\"", text.raw(), b"\""].concat().into(),
-    })
 }

@@ -1,4 +1,4 @@
-//! The date-time of [RFC 3339, section 5.6](https://datatracker.ietf.org/doc/html/rfc3339#section-5.6), recognised only.
+//! Recognises the date-time of [RFC 3339, section 5.6](https://datatracker.ietf.org/doc/html/rfc3339#section-5.6).
 
 /// Whether `text` is a date-time such as `2026-02-28T23:59:59.5+01:00`. A leap second is one, a space for the `T` is not.
 pub fn is_date_time(text: &[u8]) -> bool {
@@ -39,7 +39,7 @@ fn date_time(text: &[u8]) -> Option<()> {
     ((1..=days).contains(&day) && hour <= 23 && minute <= 59 && second <= 60 && offset_is_valid).then_some(())
 }
 
-/// The number that the first `DIGITS` bytes are, and what is behind them.
+/// The number in the first `DIGITS` bytes, and the rest.
 fn number<const DIGITS: usize>(text: &[u8]) -> Option<(u32, &[u8])> {
     let (digits, rest) = text.split_first_chunk::<DIGITS>()?;
     let number = digits

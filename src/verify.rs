@@ -1,61 +1,39 @@
-//! Whether a webhook comes from Stigg: it carries the secret that Stigg shows for the webhook, which is its only proof
-//! of origin (<https://docs.stigg.io/docs/webhooks>).
-
-use std::fmt;
+//! Does a webhook come from Stigg? It does if it carries the webhook's secret, which is Stigg's only proof of origin
+//! (<https://docs.stigg.io/docs/webhooks>).
 
 use subtle::{Choice, ConstantTimeEq};
+
+use crate::secret::Secret;
 
 /// The header that carries the webhook's secret, as Envoy spells it.
 pub const SECRET_HEADER: &str = "stigg-webhooks-secret";
 
-/// Something that no log line, answer or debug output may show.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Vec<u8>);
-
-impl Secret {
-    /// Keeps `value` from being shown.
-    pub fn new(value: impl Into<Vec<u8>>) -> Self {
-        Secret(value.into())
-    }
-
-    /// The value itself, to be sent where it belongs.
-    pub fn reveal(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
-    }
-}
-
-/// Who is let in.
+/// Who may send webhooks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verification {
-    /// Whoever carries one of these secrets. More than one while they are being rotated.
+    /// Senders that present one of these secrets. There is more than one while a secret is rotated.
     Secrets(Vec<Secret>),
-    /// Whoever carries one of the secrets that the host's filter state has under this key, one a line, at the time of
-    /// the request. They are replaced without the filter being told.
+    /// Senders that present one of the secrets that the host's filter state has under this key, one on each line. The
+    /// filter reads them for each request, so they can be replaced at any time.
     FilterState(String),
-    /// Anyone: something else has verified the request.
+    /// Everyone: something else has verified the request.
     Unverified,
 }
 
 /// Whether a request is let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is.
+    /// The request is let in.
     Admitted,
-    /// It is not: it does not carry a valid secret.
-    Refused,
-    /// Nobody is: there is no secret to compare with.
+    /// The request does not carry a valid secret.
+    Unauthorized,
+    /// There is no secret to compare with, so nobody is let in.
     NoSecret,
 }
 
 impl Verification {
-    /// The verdict on a request with these values of [`SECRET_HEADER`]. Sent more than once, each must be valid: whoever
-    /// looks at the first only, or the last, is told the same. `filter_state` looks up the host's filter state.
+    /// The verdict on a request with these values of [`SECRET_HEADER`]. A header that is sent twice must be valid twice,
+    /// whichever of the two another reader would take. `filter_state` reads the host's filter state.
     pub fn verdict<'a>(
         &self,
         presented: impl Iterator<Item = &'a [u8]>,
@@ -74,7 +52,7 @@ impl Verification {
     }
 }
 
-/// The time it takes tells the length of the secrets at most, and not which of them matched.
+/// Compares in constant time: the time taken can tell the length of the secrets, but not which of them matched.
 fn compare<'s, 'p>(
     secrets: impl Iterator<Item = &'s [u8]> + Clone,
     presented: impl Iterator<Item = &'p [u8]>,
@@ -87,5 +65,5 @@ fn compare<'s, 'p>(
         bool::from(secrets.clone().fold(none, |matched, secret| matched | secret.ct_eq(value)))
     };
     let mut values = presented.peekable();
-    if values.peek().is_some() && values.all(matches) { Verdict::Admitted } else { Verdict::Refused }
+    if values.peek().is_some() && values.all(matches) { Verdict::Admitted } else { Verdict::Unauthorized }
 }

@@ -219,7 +219,7 @@ async fn a_body_or_a_call_over_its_limit_is_refused() -> Result<()> {
     for edge in Edge::start_both_ways().await? {
         for (body, status, code) in [
             (padded(32 * 1024 - envelope, "c"), 200, Value::Null),
-            (padded(32 * 1024 - envelope + 1, "c"), 413, json!("event_too_large")),
+            (padded(32 * 1024 - envelope + 1, "c"), 413, json!("call_too_large")),
             (padded(512 * 1024, ""), 204, Value::Null),
             (padded(512 * 1024 + 1, ""), 413, json!("body_too_large")),
         ] {

@@ -87,7 +87,7 @@ async fn bodies_made_to_hurt_are_answered_and_nothing_else_suffers() -> Result<(
         config
             .edit_plugin_configuration(|plugin| {
                 plugin["max_body_bytes"] = json!(2 * 1024 * 1024);
-                plugin["max_event_bytes"] = json!(2 * 1024 * 1024);
+                plugin["max_call_bytes"] = json!(2 * 1024 * 1024);
             })?
             .set(
                 &format!(

@@ -72,7 +72,7 @@ async fn every_outcome_is_counted_and_nothing_else_with_it() -> Result<()> {
     let edge = Edge::start_with(|config| {
         config.remove(&format!("{ROUTE}/match/headers"))?.edit_plugin_configuration(|configuration| {
             configuration["events"] = json!({ "deny": ["denied"] });
-            configuration["max_event_bytes"] = json!(10_000); // some Envoys themselves refuse what is over 32 KiB
+            configuration["max_call_bytes"] = json!(10_000); // some Envoys themselves refuse what is over 32 KiB
         })
     })
     .await?;
@@ -87,7 +87,7 @@ async fn every_outcome_is_counted_and_nothing_else_with_it() -> Result<()> {
         (body(r#"{"customer":{"id":"c"}}"#), "invalid_type"),
         (body(EVENT).secret("wrong"), "unauthorized"),
         (body(EVENT).method("PUT".parse()?), "method_not_allowed"),
-        (body(&large(20_000)), "event_too_large"),
+        (body(&large(20_000)), "call_too_large"),
         (body(&large(600_000)), "body_too_large"),
         (body(EVENT).header("content-encoding", "gzip"), "unsupported_content_encoding"),
     ] {

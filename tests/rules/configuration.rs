@@ -1,9 +1,8 @@
 //! The plugin's configuration: what is accepted, and in which words the rest is refused.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use stigg_segment::config::{Config, Environment, Error};
-use stigg_segment::reply::Rejection;
 use stigg_segment::verify::{Verdict, Verification};
 
 const KEY: &str = "abcdefghijklmnopqrstuvwxyz012345";
@@ -24,7 +23,7 @@ fn parse(json: &str) -> Result<Config, Error> {
 }
 
 /// What applies where there are no environments.
-fn only(config: &Config) -> Rc<Environment> {
+fn only(config: &Config) -> Arc<Environment> {
     config.environment(b"/whatever").unwrap()
 }
 
@@ -49,11 +48,7 @@ fn everything_has_a_default() {
         assert!(admits(&config, "current"));
         assert!(!config.hold_request_headers);
         let environment = only(&config);
-        assert_eq!(environment.check_body_size(524_288), Ok(()));
-        assert_eq!(environment.check_body_size(524_289), Err(Rejection::BodyTooLarge(524_288)));
-        assert_eq!(environment.check_event_size(32_768), Ok(()));
-        let too_large = Rejection::EventTooLarge { size: 32_769, limit: 32_768 };
-        assert_eq!(environment.check_event_size(32_769), Err(too_large));
+        assert_eq!((environment.max_body_bytes, environment.max_call_bytes), (524_288, 32_768));
         assert_eq!(config.warnings, [""; 0]);
     }
 }
@@ -64,7 +59,7 @@ fn secrets_come_from_the_environment_or_inline() {
         parse(r#"{"webhook_secret": {"env": ["STIGG_WEBHOOK_SECRET", "UNSET", "PREVIOUS", "EMPTY"]}}"#).unwrap();
     assert!(admits(&config, "current") && admits(&config, "previous"));
     assert!(!admits(&config, "") && !admits(&config, "currentx") && !admits(&config, "curren"));
-    assert!(verdict(&config, &[]) == Verdict::Refused);
+    assert!(verdict(&config, &[]) == Verdict::Unauthorized);
     let config = parse(r#"{"webhook_secret": {"value": ["one", " two "]}, "write_key": {"value": "k"}}"#).unwrap();
     assert!(admits(&config, "one") && admits(&config, "two") && !admits(&config, "current"));
     assert_eq!(authorization(&config), "Basic azo=");
@@ -85,8 +80,8 @@ fn secrets_in_the_filter_state_are_looked_up_for_each_request() {
     };
     assert_eq!(verdict(Some("one\n"), "one"), Verdict::Admitted);
     assert_eq!(verdict(Some("new\n old \r\n\n"), "old"), Verdict::Admitted);
-    assert_eq!(verdict(Some("new\nold"), "new\nold"), Verdict::Refused);
-    assert_eq!(verdict(Some("new"), ""), Verdict::Refused);
+    assert_eq!(verdict(Some("new\nold"), "new\nold"), Verdict::Unauthorized);
+    assert_eq!(verdict(Some("new"), ""), Verdict::Unauthorized);
     for nothing in [None, Some(""), Some(" \n")] {
         assert_eq!(verdict(nothing, ""), Verdict::NoSecret);
     }
@@ -96,8 +91,8 @@ fn secrets_in_the_filter_state_are_looked_up_for_each_request() {
 fn of_several_presented_secrets_each_must_be_valid() {
     let config = parse(r#"{"webhook_secret": {"value": ["one", "two"]}}"#).unwrap();
     assert_eq!(verdict(&config, &["one", "two"]), Verdict::Admitted);
-    assert_eq!(verdict(&config, &["one", "three"]), Verdict::Refused);
-    assert_eq!(verdict(&config, &["three", "one"]), Verdict::Refused);
+    assert_eq!(verdict(&config, &["one", "three"]), Verdict::Unauthorized);
+    assert_eq!(verdict(&config, &["three", "one"]), Verdict::Unauthorized);
 }
 
 #[test]
@@ -118,8 +113,8 @@ fn what_is_probably_not_meant_is_warned_about() {
     }
     assert!(warnings(r#"{"webhook_secret": "unverified"}"#).starts_with("webhook_secret: "));
     assert!(warnings(r#"{"also": ["group"]}"#).starts_with("also: the route must rewrite the path to /v1/batch"));
-    assert!(warnings(r#"{"max_event_bytes": 32769}"#).starts_with("max_event_bytes: "));
-    assert_eq!(warnings(r#"{"max_event_bytes": 32768, "max_body_bytes": 1, "hold_request_headers": true}"#), "");
+    assert!(warnings(r#"{"max_call_bytes": 32769}"#).starts_with("max_call_bytes: "));
+    assert_eq!(warnings(r#"{"max_call_bytes": 32768, "max_body_bytes": 1, "hold_request_headers": true}"#), "");
 }
 
 #[test]
@@ -143,7 +138,7 @@ fn a_wrong_configuration_is_refused_in_one_line_that_names_the_field_or_variable
         (r#"{"max_body_bytes": "1"}"#, "max_body_bytes: expected a number of bytes, at least 1"),
         (r#"{"max_body_bytes": -1}"#, "max_body_bytes: expected a number of bytes, at least 1"),
         (r#"{"max_body_bytes": 1.5}"#, "max_body_bytes: expected a number of bytes, at least 1"),
-        (r#"{"max_event_bytes": 0}"#, "max_event_bytes: expected a number of bytes, at least 1"),
+        (r#"{"max_call_bytes": 0}"#, "max_call_bytes: expected a number of bytes, at least 1"),
         (r#"{"write_key": {"env": "UNSET"}}"#, "write_key: the environment variable UNSET is not set; "),
         (r#"{"write_key": {"env": "EMPTY"}}"#, "write_key: the environment variable EMPTY is not set; "),
         (r#"{"write_key": {"env": "CONTROL"}}"#, "write_key: the value has a control character in it"),

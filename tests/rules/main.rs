@@ -6,3 +6,4 @@ mod docs;
 mod mapping;
 mod mapping_options;
 mod schema;
+mod stream;

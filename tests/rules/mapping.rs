@@ -254,7 +254,7 @@ fn what_is_legal_json_is_mapped_whatever_is_in_it() {
         format!("\"{}\u{7f}\"", "é株🦀\u{2028}".repeat(100)),
     ] {
         let body = format!(r#"{{"x":{value},"type":"a","customer":{{"x":{value},"id":"c"}}}}"#);
-        let settings = r#"{"max_event_bytes": 500000}"#;
+        let settings = r#"{"max_call_bytes": 500000}"#;
         let Outcome::Call(call) = map_with(settings, body.as_bytes()) else { panic!("{value:.50} was not mapped") };
         assert!(call.starts_with(br#"{"event":"a","userId":"c","#));
     }
@@ -354,7 +354,7 @@ fn assert_malformed(body: &[u8], expected: &str, at: usize) {
     let shown = String::from_utf8_lossy(body);
     let Step::Reply(reply) = step("{}", body) else { panic!("{shown} was let through") };
     assert_eq!(reply.status(), 400, "{shown}");
-    let answer: Value = serde_json::from_slice(&reply.body().unwrap()).unwrap();
+    let answer: Value = serde_json::from_slice(&reply.body()).unwrap();
     assert_eq!(answer["code"], "malformed_json", "{shown}");
     let message = answer["message"].as_str().unwrap();
     assert!(message.contains(&format!("expected {expected} at byte {at} ")), "{shown} gave: {message}");
@@ -363,7 +363,7 @@ fn assert_malformed(body: &[u8], expected: &str, at: usize) {
 #[test]
 fn the_place_of_an_error_is_told_by_line_and_column_too() {
     let Step::Reply(reply) = step("{}", b"{\n  \"a\": 1,\n  oops\n}") else { panic!() };
-    let body = String::from_utf8(reply.body().unwrap()).unwrap();
+    let body = String::from_utf8(reply.body()).unwrap();
     assert!(body.contains("at byte 14 (line 3, column 3)"), "{body}");
 }
 
@@ -382,20 +382,20 @@ fn the_limits_are_kept_to_the_byte() {
         let frame = format!(r#"{{"type":"a","customer":{{"id":"{id}"}},"x":""}}"#);
         frame.replace(r#""x":"""#, &format!(r#""x":"{}""#, "x".repeat(len - frame.len())))
     };
-    let settings = r#"{"max_body_bytes": 4000, "max_event_bytes": 2000}"#;
+    let settings = r#"{"max_body_bytes": 4000, "max_call_bytes": 2000}"#;
     let outcome = |body: String| map_with(settings, body.as_bytes());
     let Outcome::Call(call) = outcome(body(1000, "c")) else { panic!() };
     let envelope = call.len() - 1000;
     let Outcome::Call(largest) = outcome(body(2000 - envelope, "c")) else { panic!() };
     assert_eq!(largest.len(), 2000);
-    assert_eq!(outcome(body(2001 - envelope, "c")), Outcome::Answer(413, "event_too_large"));
+    assert_eq!(outcome(body(2001 - envelope, "c")), Outcome::Answer(413, "call_too_large"));
     // What is not sent need not fit in a call, only in the body's limit.
     assert_eq!(outcome(body(4000, "")), Outcome::Answer(204, "no_customer"));
     assert_eq!(outcome(body(4001, "")), Outcome::Answer(413, "body_too_large"));
     // The defaults: 512 KiB and 32 KiB.
     let Outcome::Call(call) = map(body(32 * 1024 - envelope, "c")) else { panic!() };
     assert_eq!(call.len(), 32 * 1024);
-    assert_answer(413, "event_too_large", body(32 * 1024 - envelope + 1, "c"));
+    assert_answer(413, "call_too_large", body(32 * 1024 - envelope + 1, "c"));
     assert_answer(204, "no_customer", body(512 * 1024, ""));
     assert_answer(413, "body_too_large", body(512 * 1024 + 1, ""));
 }

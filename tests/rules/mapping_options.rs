@@ -143,7 +143,7 @@ fn properties_can_be_left_out_and_the_rest_keeps_its_bytes() {
     assert_eq!(redacted["properties"], json!({}));
     // Less is sent, so more fits.
     let long = format!(r#"{{"type":"a","customer":{{"id":"c"}},"x":"{}"}}"#, "x".repeat(40_000));
-    assert_eq!(map(&long), Outcome::Answer(413, "event_too_large"));
+    assert_eq!(map(&long), Outcome::Answer(413, "call_too_large"));
     assert_eq!(call_with(r#"{"properties": {"remove": ["x"]}}"#, &long)["userId"], "c");
 }
 

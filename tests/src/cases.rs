@@ -209,11 +209,11 @@ pub fn cases() -> Result<Vec<Case>> {
             Request::post(padded(BODY_MAX + 1, "")).in_pieces(100_000).trailer("x", "1"),
             Refused(413, "body_too_large"),
         ),
-        ("a larger call", Request::post(padded(CALL_MAX, "c")), Refused(413, "event_too_large")),
+        ("a larger call", Request::post(padded(CALL_MAX, "c")), Refused(413, "call_too_large")),
         (
             "a larger call, with trailers",
             Request::post(padded(CALL_MAX, "c")).in_pieces(10_000).trailer("x", "1"),
-            Refused(413, "event_too_large"),
+            Refused(413, "call_too_large"),
         ),
         (
             "a large call",
@@ -234,7 +234,7 @@ pub fn cases() -> Result<Vec<Case>> {
 
 /// `max_body_bytes`, unless it is configured.
 const BODY_MAX: usize = 512 * 1024;
-/// `max_event_bytes`, unless it is configured.
+/// `max_call_bytes`, unless it is configured.
 const CALL_MAX: usize = 32 * 1024;
 
 /// An event of just this size.

@@ -30,6 +30,7 @@ pub const EVENT: &str = r#"{"type":"customer.payment_failed", "messageId":"m-1",
 pub const CATALOG_EVENT: &str = r#"{"type":"plan.created","messageId":"m-2","id":"plan-pro"}"#;
 
 /// Envoy and the stand-in for Segment behind it.
+#[derive(Debug)]
 pub struct Edge {
     /// The gateway.
     pub envoy: Envoy,
@@ -102,6 +103,7 @@ pub async fn refuses_large_bodies() -> Result<bool> {
 }
 
 /// A plain HTTP/1.1 connection.
+#[derive(Debug)]
 pub struct Connection(BufStream<TcpStream>);
 
 /// An HTTP/1.1 response as it came.

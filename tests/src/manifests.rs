@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 /// The documents of a file.
+#[derive(Debug)]
 pub struct Manifests(pub Vec<Value>);
 
 impl Manifests {

@@ -1,11 +1,10 @@
 //! What the tests of the mapping share: a webhook's body in, what becomes of it out.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use serde_json::Value;
 use stigg_segment::config::Config;
 use stigg_segment::filter::{Filter, Step};
-use stigg_segment::headers;
 
 /// What becomes of a body: the request to Segment, or the answer.
 #[derive(Debug, PartialEq)]
@@ -36,9 +35,9 @@ pub fn step(settings: &str, body: &[u8]) -> Step {
     settings["webhook_secret"] = "unverified".into();
     let env = |name: &str| Some(format!("value of {name}"));
     let config = Config::parse(settings.to_string().as_bytes(), env).unwrap_or_else(|error| panic!("{error}"));
-    let mut filter = Filter::new(Rc::new(config));
+    let mut filter = Filter::new(Arc::new(config));
     let head = [(b":method".as_slice(), b"POST".as_slice()), (b":path", b"/")];
-    let step = filter.headers(headers::serialize(head.into_iter()), false, |_| None);
+    let step = filter.headers(head.into_iter(), false, |_| None);
     assert!(!matches!(step, Step::Reply(_)), "{step:?}");
     filter.complete(body)
 }

@@ -3,25 +3,29 @@
 
 #![cfg(target_arch = "wasm32")]
 
-#[path = "../../../src/config.rs"]
+#[path = "../../../src/abi.rs"]
+mod abi;
+#[path = "../../../src/config/mod.rs"]
 pub mod config;
+#[path = "../../../src/envelope.rs"]
+pub mod envelope;
 #[path = "../../../src/event.rs"]
 pub mod event;
-#[path = "../../../src/fields.rs"]
-pub mod fields;
+#[path = "../../../src/event_name.rs"]
+pub mod event_name;
 #[path = "../../../src/filter.rs"]
 pub mod filter;
+#[path = "../../../src/header_map.rs"]
+pub mod header_map;
 #[path = "../../../src/headers.rs"]
 pub mod headers;
 #[path = "../../../src/host.rs"]
-mod host;
+pub mod host;
 #[path = "../../../src/json.rs"]
 pub mod json;
 pub mod mapping;
 #[path = "../../../src/metrics.rs"]
 pub mod metrics;
-#[path = "../../../src/name.rs"]
-pub mod name;
 #[path = "../../../src/path.rs"]
 pub mod path;
 #[path = "../../../src/redact.rs"]
@@ -30,16 +34,24 @@ pub mod redact;
 pub mod reply;
 #[path = "../../../src/rfc3339.rs"]
 pub mod rfc3339;
-#[path = "../../../src/track.rs"]
-pub mod track;
+#[path = "../../../src/secret.rs"]
+pub mod secret;
+#[path = "../../../src/shell.rs"]
+mod shell;
+#[path = "../../../src/stream.rs"]
+pub mod stream;
 #[path = "../../../src/verify.rs"]
 pub mod verify;
 
-/// The filter's own name, so that the calls are as long.
-pub const NAME: &str = "stigg-segment-filter";
+pub mod identity {
+    //! The filter's own name and version, so that the calls are as long.
 
-/// The filter's own version; `benches/tests/commands.rs` notices where it is not.
-pub const VERSION: &str = "0.1.0";
+    /// The filter's own name.
+    pub const NAME: &str = "stigg-segment-filter";
 
-/// Both, as the filter says them.
-pub const USER_AGENT: &str = "stigg-segment-filter/0.1.0";
+    /// The filter's own version.
+    pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+    /// Both, as the filter says them.
+    pub const USER_AGENT: &str = concat!("stigg-segment-filter/", env!("CARGO_PKG_VERSION"));
+}

@@ -6,7 +6,7 @@ use crate::reply::Reply;
 #[path = "../../../src/mapping.rs"]
 mod real;
 
-pub use real::{Call, Choices, Events, Place};
+pub use real::{Call, Choices, EventTypes, Place};
 
 /// What decides on the call for the benchmark's events, less what does not.
 const EVENT: &[u8] = br#"{

@@ -2,14 +2,13 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use sandbox::fixtures;
 use serde_json::Value;
 use stigg_segment::config::{Config, Environment};
 use stigg_segment::filter::{Filter, Step};
-use stigg_segment::headers::serialize;
 use stigg_segment::mapping::Call;
 use stigg_segment::reply::{Ignored, Reply};
 use stigg_segment::verify::{SECRET_HEADER, Verification};
@@ -65,8 +64,8 @@ fn step(config: Config, environment: Option<&Environment>, path: &str, event: &[
     let secret = secret.unwrap_or_else(|| ANY_SECRET.into());
     let pairs: [(&[u8], &[u8]); 3] =
         [(b":method", b"POST"), (b":path", path.as_bytes()), (SECRET_HEADER.as_bytes(), &secret)];
-    let mut filter = Filter::new(Rc::new(config));
-    match filter.headers(serialize(pairs.into_iter()), false, |_| Some(ANY_SECRET.into())) {
+    let mut filter = Filter::new(Arc::new(config));
+    match filter.headers(pairs.into_iter(), false, |_| Some(ANY_SECRET.into())) {
         Step::Reply(reply) => Step::Reply(reply),
         _ => filter.complete(event),
     }
@@ -110,7 +109,7 @@ fn show_call(call: &Call, environment: &Environment, event: &[u8]) -> Result<()>
         _ => println!("{:12}the event, byte for byte", "properties"),
     }
     println!("{:12}{} bytes, of at most {}", "body", event.len(), environment.max_body_bytes);
-    println!("{:12}{} bytes, of at most {}", "call", body.len(), environment.max_event_bytes);
+    println!("{:12}{} bytes, of at most {}", "call", body.len(), environment.max_call_bytes);
     println!("\n{}", pretty(&body));
     Ok(())
 }

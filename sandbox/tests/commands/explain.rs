@@ -53,7 +53,7 @@ fn the_configuration_decides_and_needs_no_secret() -> Result<()> {
         "event_name": { "rename": { "customer.updated": "Customer Changed" } },
         "properties": { "remove": ["customer.email", "messageId"] },
         "also": ["identify"],
-        "max_event_bytes": 2000,
+        "max_call_bytes": 2000,
     });
     let event = EVENT.replace("2026-03-01T08:15:30Z", "yesterday").replace("\"m-1\"", "1");
     let (success, shown) = explain(&event, Some(configuration), &[])?;
@@ -72,14 +72,14 @@ fn the_configuration_decides_and_needs_no_secret() -> Result<()> {
 
 #[test]
 fn what_is_ignored_or_refused_and_why() -> Result<()> {
-    let limited = json!({ "max_event_bytes": 100, "events": { "deny": ["plan.*"] } });
+    let limited = json!({ "max_call_bytes": 100, "events": { "deny": ["plan.*"] } });
     for (event, decision, why) in [
         (r#"{"type":"a"}"#, "ignored: 204 no_customer", "A customer's id would be at customer.id."),
         (r#"{"type":"plan.created"}"#, "ignored: 204 event_not_allowed", "of this type"),
         (r#"{"customer":{"id":"x"}}"#, "refused: 400 invalid_type", "type is not a non-empty string"),
         ("{", "refused: 400 malformed_json", "line 1, column 2"),
         ("", "refused: 400 empty_body", "The body is empty"),
-        (EVENT, "refused: 413 event_too_large", "takes at most 100"),
+        (EVENT, "refused: 413 call_too_large", "takes at most 100"),
     ] {
         let (success, shown) = explain(event, Some(limited.clone()), &[])?;
         assert!(success);

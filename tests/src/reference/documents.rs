@@ -1,6 +1,7 @@
 //! Documents to try: like events and configurations, with all that is legal and odd in them, and damaged.
 
 /// Makes documents, from the same seed the same ones.
+#[derive(Debug)]
 pub struct Generator {
     state: u64,
 }
@@ -94,7 +95,7 @@ impl Generator {
                 self.pick(&["write_key", "webhook_secret", "write_key", "webhook_secret", "size", "choice", "choice"]);
             let (key, value) = match key {
                 "size" => (
-                    self.pick(&["max_body_bytes", "max_event_bytes"]),
+                    self.pick(&["max_body_bytes", "max_call_bytes"]),
                     self.pick(&["1", "32768", "524288", "0", "-1", "1e3"]).to_owned(),
                 ),
                 "choice" => self.choice(),

@@ -8,14 +8,14 @@ pub mod documents;
 mod json;
 mod redaction;
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use stigg_segment::config::Config;
 use stigg_segment::filter::{Filter, Step};
-use stigg_segment::{headers, mapping};
+use stigg_segment::{identity, mapping};
 
 use json::{Document, is_well_formed};
 use redaction::{Listed, redacted};
@@ -119,7 +119,7 @@ fn expected(body: &[u8]) -> Outcome {
         user_id,
         message_id: message_id(event, body, ""),
         timestamp: event["timestamp"].as_str().filter(|text| is_date_time(text)).map(str::to_owned),
-        context: json!({ "library": { "name": stigg_segment::NAME, "version": stigg_segment::VERSION } }),
+        context: json!({ "library": { "name": identity::NAME, "version": identity::VERSION } }),
         properties: (),
     }))
 }
@@ -217,10 +217,10 @@ fn filtered(settings: &str, body: &[u8]) -> Result<mapping::Call, Outcome> {
     settings["write_key"] = "gateway".into();
     // Sizes are another matter, and none of the reference's.
     settings["max_body_bytes"] = 1_000_000_000.into();
-    settings["max_event_bytes"] = 1_000_000_000.into();
-    let mut filter = Filter::new(Rc::new(Config::parse(settings.to_string().as_bytes(), |_| None).unwrap()));
-    let head = headers::serialize([(b":method".as_slice(), b"POST".as_slice()), (b":path", b"/")].into_iter());
-    assert!(matches!(filter.headers(head, false, |_| None), Step::SendHeaders(_)));
+    settings["max_call_bytes"] = 1_000_000_000.into();
+    let mut filter = Filter::new(Arc::new(Config::parse(settings.to_string().as_bytes(), |_| None).unwrap()));
+    let head = [(b":method".as_slice(), b"POST".as_slice()), (b":path", b"/")];
+    assert!(matches!(filter.headers(head.into_iter(), false, |_| None), Step::SendHeaders(_)));
     match filter.complete(body) {
         Step::Forward(None, call) => Ok(call),
         Step::Reply(reply) if (reply.status(), reply.code()) == (204, "no_customer") => Err(Outcome::Ignored),

@@ -7,9 +7,9 @@ use crate::json::Str;
 pub struct EventName {
     /// How the type is written.
     pub style: Style,
-    /// What stands before it, escaped as JSON wants it.
+    /// The text before it, escaped for JSON.
     pub prefix: Vec<u8>,
-    /// Types with a name of their own, escaped as JSON wants it; no prefix, no style.
+    /// Types that have a name of their own, each with that name, escaped for JSON. Prefix and style do not apply to it.
     pub renamed: Vec<(String, Vec<u8>)>,
 }
 
@@ -19,7 +19,7 @@ pub enum Style {
     /// `customer_payment_failed`: every dot becomes an underscore.
     #[default]
     Underscores,
-    /// `customer.payment_failed`
+    /// `customer.payment_failed`: the type as it is.
     AsIs,
     /// `Customer Payment Failed`, as Segment recommends
     /// (<https://segment.com/academy/collecting-data/naming-conventions-for-clean-data/>).
@@ -48,7 +48,7 @@ impl EventName {
         }
     }
 
-    /// The name of its own that this type has, if any.
+    /// The name of its own that a type has, if it has one.
     pub fn renamed(&self, kind: Str<'_>) -> Option<&[u8]> {
         self.renamed.iter().find(|(renamed, _)| kind.is(renamed)).map(|(_, name)| name.as_slice())
     }

@@ -1,18 +1,16 @@
-//! Reading a JSON object field by field, so that whatever is wrong is named by where it stands.
-//!
-//! Values are never repeated in a message: one of them may be a secret in the wrong place.
+//! The reader of fields: it takes a JSON object field by field and names the place of what is wrong.
 
 use std::fmt::{self, Write};
 
 use serde_json::{Map, Value};
 
-/// Why a configuration is refused, in one line that names the field or the variable.
+/// Why a configuration is rejected: one line that names the field or the variable.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Error(pub String);
+pub struct Error(String);
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // One line, whatever a key is made of.
+        // A key can have a line feed in it, and the error is still one line.
         self.0
             .chars()
             .try_for_each(|c| if c.is_control() { write!(f, "{}", c.escape_default()) } else { f.write_char(c) })
@@ -22,13 +20,18 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 impl Error {
-    /// The same, for a part of what stands at `path`.
-    pub fn within(self, path: &str) -> Self {
+    /// An error with this text, which must not repeat a value.
+    pub(super) fn new(text: impl Into<String>) -> Self {
+        Error(text.into())
+    }
+
+    /// The same error in a part of the configuration.
+    pub(super) fn within(self, path: &str) -> Self {
         Error([path, ": ", &self.0].concat())
     }
 }
 
-/// An object of which the known fields are taken; one that is left at the end is unknown.
+/// An object whose known fields are taken one by one. A field that is left at the end is unknown.
 #[derive(Debug, Clone)]
 pub struct Fields {
     at: String,
@@ -42,7 +45,7 @@ impl Fields {
         Fields { at: String::new(), object, known: Vec::new() }
     }
 
-    /// The same fields, but for those that `other` has too.
+    /// The same fields. `other` overrides those that it has too.
     pub fn overlaid(&self, other: Map<String, Value>) -> Self {
         let mut overlaid = self.clone();
         overlaid.object.extend(other);
@@ -56,7 +59,7 @@ impl Fields {
         Some(Field { at: if self.at.is_empty() { name.to_owned() } else { [&self.at, ".", name].concat() }, value })
     }
 
-    /// Refuses whatever has not been taken.
+    /// Rejects a field that has not been taken.
     pub fn end(self) -> Result<(), Error> {
         let Some(unknown) = self.object.keys().next() else { return Ok(()) };
         let dot = if self.at.is_empty() { "" } else { "." };
@@ -64,7 +67,7 @@ impl Fields {
     }
 }
 
-/// A value, and where it stands.
+/// A value and its place.
 #[derive(Debug, Clone)]
 pub struct Field {
     at: String,
@@ -77,12 +80,12 @@ impl Field {
         Field { at: name.to_owned(), value }
     }
 
-    /// Says what is wrong with it.
+    /// An error at this place.
     pub fn error(&self, wrong: &str) -> Error {
         Error([&self.at, ": ", wrong].concat())
     }
 
-    /// The value, whatever it is.
+    /// The value, of any kind.
     pub fn into_value(self) -> Value {
         self.value
     }
@@ -92,7 +95,7 @@ impl Field {
         self.value.as_bool().ok_or_else(|| self.error("expected true or false"))
     }
 
-    /// A size in bytes.
+    /// A size in bytes, at least 1.
     pub fn size(&self) -> Result<usize, Error> {
         let size = self.value.as_u64().and_then(|size| usize::try_from(size).ok()).filter(|size| *size > 0);
         size.ok_or_else(|| self.error("expected a number of bytes, at least 1"))
@@ -103,7 +106,7 @@ impl Field {
         self.value.as_str().ok_or_else(|| self.error("expected a text"))
     }
 
-    /// What one of these names stands for.
+    /// The meaning of one of these names.
     pub fn one_of<T: Copy>(&self, names: &[(&str, T)]) -> Result<T, Error> {
         let named = self.value.as_str().and_then(|text| names.iter().find(|(name, _)| *name == text));
         named.map(|(_, meaning)| *meaning).ok_or_else(|| {
@@ -127,7 +130,7 @@ impl Field {
         }
     }
 
-    /// The members of an object, whatever they are called.
+    /// The members of an object with any keys.
     pub fn members(self) -> Result<Vec<(String, Field)>, Error> {
         let at = self.at.clone();
         let field = |(key, value)| (String::clone(&key), Field { at: [&at, ".", &key].concat(), value });

@@ -1,32 +1,33 @@
-//! The Segment calls an event becomes: a track call, and beside it, where that is wanted, an identify and a group call.
+//! The envelope of Segment's calls: who, when, and which id. An event becomes a track call, and also an identify and a
+//! group call if the configuration asks for them.
 //!
-//! After Stigg's own Segment example (<https://docs.stigg.io/docs/example-segment-integration>) and Segment's rules for
-//! the calls (<https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/>).
+//! This follows Stigg's Segment example (<https://docs.stigg.io/docs/example-segment-integration>) and Segment's rules for
+//! calls (<https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/>).
 
 use sha2::{Digest, Sha256};
 
 use crate::json::Str;
 
-/// Longest `messageId` that Segment takes, in characters.
+/// The longest `messageId` that Segment takes, in characters.
 const MESSAGE_ID_MAX: usize = 100;
 
-/// Keeps Stigg's message ids apart from everybody else's: Segment de-duplicates across a whole workspace.
+/// Keeps Stigg's message ids apart from those of other senders: Segment de-duplicates across all of them.
 const MESSAGE_ID_PREFIX: &str = "stigg-";
 
-/// What all calls for one event have in common.
+/// What all calls for one event share.
 #[derive(Debug, Clone, Copy)]
-pub struct Common<'a> {
-    /// Who the event is about.
+pub struct Envelope<'a> {
+    /// The customer whom the event is about.
     pub user_id: UserId<'a>,
-    /// What Segment de-duplicates by.
+    /// The id by which Segment de-duplicates.
     pub message_id: MessageId<'a>,
-    /// When it happened, an RFC 3339 date-time.
+    /// When the event happened, an RFC 3339 date-time.
     pub timestamp: Option<Str<'a>>,
-    /// What every call carries besides, each member with a comma before it.
+    /// Constant members, each with a comma before it.
     pub constants: &'a [u8],
 }
 
-/// Segment drops a `userId` that is not a string, without an error, so a number is sent as a string of its digits.
+/// A `userId`. Segment drops one that is not a string, without an error, so a number is sent as a string of its digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UserId<'a> {
     /// A string.
@@ -35,27 +36,27 @@ pub enum UserId<'a> {
     Number(&'a [u8]),
 }
 
-/// The same each time an event is delivered, or a second delivery would be a second event.
+/// A `messageId`. It is the same for every delivery of an event: otherwise a second delivery would be a second event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MessageId<'a> {
-    /// Stigg's own, if it brings a usable one.
+    /// Stigg's own, if the event has one that is a string.
     pub stigg: Option<Str<'a>>,
-    /// The event, whose SHA-256 serves where Stigg's own does not.
+    /// The event. Its SHA-256 takes the place of an id of Stigg's that is missing or too long.
     pub body: &'a [u8],
 }
 
-/// A kind of call that can stand beside the track call in a batch.
+/// A call that is also sent, in a batch with the track call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Beside {
+pub enum Also {
     /// Tells Segment who the customer is.
     Identify,
     /// Tells Segment which group, or account, the customer is.
     Group,
 }
 
-impl Common<'_> {
-    /// Writes the start of a track call, up to the value of `properties`. `name` writes the event's name. In a batch the
-    /// call says what it is.
+impl Envelope<'_> {
+    /// Writes a track call up to the value of `properties`. `name` writes the event's name. In a batch, the call names
+    /// its type.
     pub fn write_track(&self, in_batch: bool, name: impl FnOnce(&mut Vec<u8>), out: &mut Vec<u8>) {
         out.extend_from_slice(if in_batch { br#"{"type":"track","event":""# } else { br#"{"event":""# });
         name(out);
@@ -65,13 +66,13 @@ impl Common<'_> {
     }
 
     /// Writes an identify or group call. `traits` is an object.
-    pub fn write_beside(&self, call: Beside, traits: &[u8], out: &mut Vec<u8>) {
+    pub fn write_also(&self, call: Also, traits: &[u8], out: &mut Vec<u8>) {
         let suffix = match call {
-            Beside::Identify => {
+            Also::Identify => {
                 out.extend_from_slice(br#"{"type":"identify","#);
                 "-identify"
             }
-            Beside::Group => {
+            Also::Group => {
                 out.extend_from_slice(br#"{"type":"group","groupId":""#);
                 out.extend_from_slice(self.user_id.text());
                 out.extend_from_slice(b"\",");
@@ -108,7 +109,7 @@ impl<'a> UserId<'a> {
 }
 
 impl<'a> MessageId<'a> {
-    /// Stigg's own, if it can be used in front of `suffix`.
+    /// Stigg's own id, if it fits with `suffix` after it.
     pub fn usable(self, suffix: &str) -> Option<Str<'a>> {
         let room = MESSAGE_ID_MAX.saturating_sub(MESSAGE_ID_PREFIX.len()).saturating_sub(suffix.len());
         self.stigg.filter(|id| !id.is_empty() && id.chars() <= room)

@@ -1,0 +1,175 @@
+//! The proxy-wasm shell: it maps the host's callbacks to a [`Stream`], and the stream's questions to the [`abi`].
+
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use log::{error, warn};
+use proxy_wasm::traits::{Context, HttpContext, RootContext};
+use proxy_wasm::types::{self, BufferType, ContextType, MapType, MetricType};
+
+use crate::abi;
+use crate::config::Config;
+use crate::header_map::HeaderMap;
+use crate::host::{Failed, Host};
+use crate::metrics::{Kind, Metric, Registry};
+use crate::stream::{Action, Stream};
+
+#[allow(missing_docs, reason = "the SDK's macro writes the function that the host calls first")]
+mod entry {
+    proxy_wasm::main! {{
+        proxy_wasm::set_log_level(proxy_wasm::types::LogLevel::Info);
+        proxy_wasm::set_root_context(|_| Box::new(super::Root::default()));
+    }}
+}
+
+#[derive(Default)]
+struct Root {
+    config: Option<Arc<Config>>,
+    metrics: Rc<Registry>,
+}
+
+impl Context for Root {}
+
+impl RootContext for Root {
+    fn on_configure(&mut self, size: usize) -> bool {
+        let json = abi::get_buffer(BufferType::PluginConfiguration, size).unwrap_or_default();
+        match Config::parse(&json, |name| std::env::var(name).ok()) {
+            Ok(config) => {
+                for warning in &config.warnings {
+                    warn!("{warning}");
+                }
+                self.config = Some(Arc::new(config));
+                self.metrics = Rc::new(Registry::new(define));
+                true
+            }
+            Err(error) => {
+                error!("{error}");
+                false
+            }
+        }
+    }
+
+    fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
+        Some(Box::new(Request { stream: Stream::new(self.config.clone()), host: ProxyWasm(self.metrics.clone()) }))
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+}
+
+fn define(metric: Metric) -> Option<u32> {
+    let kind = match metric.kind() {
+        Kind::Counter => MetricType::Counter,
+        Kind::Histogram => MetricType::Histogram,
+    };
+    abi::define_metric(kind, &metric.name()).ok()
+}
+
+struct Request {
+    stream: Stream,
+    host: ProxyWasm,
+}
+
+impl Context for Request {}
+
+impl HttpContext for Request {
+    fn on_http_request_headers(&mut self, _: usize, end_of_stream: bool) -> types::Action {
+        self.stream.on_request_headers(&mut self.host, end_of_stream).into()
+    }
+
+    fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> types::Action {
+        self.stream.on_request_body(&mut self.host, size, end_of_stream).into()
+    }
+
+    fn on_http_request_trailers(&mut self, _: usize) -> types::Action {
+        self.stream.on_request_trailers(&mut self.host).into()
+    }
+
+    fn on_http_response_headers(&mut self, _: usize, _: bool) -> types::Action {
+        self.stream.on_response_headers(&mut self.host);
+        types::Action::Continue
+    }
+}
+
+impl From<Action> for types::Action {
+    fn from(action: Action) -> Self {
+        match action {
+            Action::Continue => types::Action::Continue,
+            Action::Pause => types::Action::Pause,
+        }
+    }
+}
+
+/// The host, with its numbers for the metrics.
+struct ProxyWasm(Rc<Registry>);
+
+impl Host for ProxyWasm {
+    type Headers<'a> = HeaderMap;
+
+    fn request_headers(&self) -> Result<HeaderMap, Failed> {
+        abi::get_map(MapType::HttpRequestHeaders).map(HeaderMap)
+    }
+
+    fn set_request_header(&mut self, name: &[u8], value: &[u8]) -> Result<(), Failed> {
+        abi::set_value(MapType::HttpRequestHeaders, name, value)
+    }
+
+    fn remove_request_header(&mut self, name: &[u8]) -> Result<(), Failed> {
+        abi::remove_value(MapType::HttpRequestHeaders, name)
+    }
+
+    fn remove_request_trailers(&mut self) -> Result<(), Failed> {
+        abi::set_map(MapType::HttpRequestTrailers, &HeaderMap::from_iter([]).0)
+    }
+
+    fn request_body(&self, size: usize) -> Result<Cow<'_, [u8]>, Failed> {
+        abi::get_buffer(BufferType::HttpRequestBody, size).map(Cow::Owned)
+    }
+
+    fn wrap_request_body(&mut self, head: &[u8], tail: &[u8]) -> Result<(), Failed> {
+        abi::set_buffer(BufferType::HttpRequestBody, 0, 0, head)?;
+        abi::set_buffer(BufferType::HttpRequestBody, usize::MAX, 0, tail)
+    }
+
+    fn replace_request_body(&mut self, body: &[u8]) -> Result<(), Failed> {
+        abi::set_buffer(BufferType::HttpRequestBody, 0, usize::MAX, body)
+    }
+
+    fn filter_state(&self, key: &str) -> Option<Vec<u8>> {
+        abi::get_property(&["filter_state", key]).ok()
+    }
+
+    fn set_property(&mut self, name: &str, value: &[u8]) {
+        // A host without properties does no harm.
+        let _ = abi::set_property(name, value);
+    }
+
+    fn reply(&mut self, status: u32, headers: &[(&str, &str)], body: &[u8], details: &str) -> Result<(), Failed> {
+        let headers: HeaderMap = headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
+        abi::send_local_response(status, details, body, &headers.0)
+    }
+
+    fn response_status(&self) -> Option<Vec<u8>> {
+        abi::get_value(MapType::HttpResponseHeaders, ":status").ok()
+    }
+
+    fn count(&mut self, metric: Metric) {
+        if let Some(counter) = self.0.id(metric) {
+            // A host that does not count does no harm.
+            let _ = abi::increment_metric(counter, 1);
+        }
+    }
+
+    fn record(&mut self, metric: Metric, value: usize) {
+        if let Some(histogram) = self.0.id(metric) {
+            // A host that does not measure does no harm.
+            let _ = abi::record_metric(histogram, value as u64);
+        }
+    }
+
+    fn log_error(&mut self, message: &str) {
+        error!("{message}");
+    }
+}

@@ -1,0 +1,271 @@
+//! One request on a host: which calls the filter makes in which order, and what becomes of the request if one fails.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use stigg_segment::config::Config;
+use stigg_segment::header_map::HeaderMap;
+use stigg_segment::host::{Failed, Host};
+use stigg_segment::metrics::Metric;
+use stigg_segment::stream::{Action, Stream};
+
+const EVENT: &str = r#"{"type":"customer.updated","messageId":"m","customer":{"id":"acme"}}"#;
+
+/// A host that writes down every call, and fails at one of them.
+#[derive(Default)]
+struct Fake {
+    headers: Vec<(&'static str, &'static str)>,
+    body: Vec<u8>,
+    calls: Vec<String>,
+    fails_at: Option<&'static str>,
+    fails_to_reply: bool,
+    counted: Vec<Metric>,
+    recorded: Vec<usize>,
+    logged: Vec<String>,
+}
+
+impl Fake {
+    fn new(body: impl Into<Vec<u8>>) -> Self {
+        let headers = vec![(":method", "POST"), (":path", "/x?secret"), ("cookie", "c"), ("content-length", "9")];
+        Fake { headers, body: body.into(), ..Fake::default() }
+    }
+
+    fn failing(at: &'static str) -> Self {
+        Fake { fails_at: Some(at), ..Fake::new(EVENT) }
+    }
+
+    fn call(&mut self, call: impl Into<String>) -> Result<(), Failed> {
+        let call = call.into();
+        let fails = self.fails_at.is_some_and(|at| call.starts_with(at));
+        self.calls.push(call);
+        if fails { Err(Failed) } else { Ok(()) }
+    }
+
+    fn replies(&self) -> Vec<&str> {
+        self.calls.iter().filter_map(|call| call.strip_prefix("reply ")).collect()
+    }
+}
+
+fn text(bytes: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
+}
+
+impl Host for Fake {
+    type Headers<'a> = HeaderMap;
+
+    fn request_headers(&self) -> Result<HeaderMap, Failed> {
+        if self.fails_at == Some("headers") {
+            return Err(Failed);
+        }
+        Ok(self.headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect())
+    }
+
+    fn set_request_header(&mut self, name: &[u8], value: &[u8]) -> Result<(), Failed> {
+        self.call(format!("set {}: {}", text(name), text(value)))
+    }
+
+    fn remove_request_header(&mut self, name: &[u8]) -> Result<(), Failed> {
+        self.call(format!("remove {}", text(name)))
+    }
+
+    fn remove_request_trailers(&mut self) -> Result<(), Failed> {
+        self.call("remove trailers")
+    }
+
+    fn request_body(&self, size: usize) -> Result<Cow<'_, [u8]>, Failed> {
+        assert_eq!(size, self.body.len());
+        if self.fails_at == Some("body") { Err(Failed) } else { Ok(self.body.as_slice().into()) }
+    }
+
+    fn wrap_request_body(&mut self, head: &[u8], tail: &[u8]) -> Result<(), Failed> {
+        self.call(format!("wrap {} … {}", text(head), text(tail)))
+    }
+
+    fn replace_request_body(&mut self, body: &[u8]) -> Result<(), Failed> {
+        self.call(format!("replace {}", text(body)))
+    }
+
+    fn filter_state(&self, _: &str) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn set_property(&mut self, name: &str, value: &[u8]) {
+        let _ = self.call(format!("property {name}: {}", text(value)));
+    }
+
+    fn reply(&mut self, status: u32, _: &[(&str, &str)], _: &[u8], details: &str) -> Result<(), Failed> {
+        self.call(format!("reply {status} {details}"))?;
+        if self.fails_to_reply { Err(Failed) } else { Ok(()) }
+    }
+
+    fn response_status(&self) -> Option<Vec<u8>> {
+        Some(b"429".to_vec())
+    }
+
+    fn count(&mut self, metric: Metric) {
+        self.counted.push(metric);
+    }
+
+    fn record(&mut self, _: Metric, value: usize) {
+        self.recorded.push(value);
+    }
+
+    fn log_error(&mut self, message: &str) {
+        self.logged.push(message.to_owned());
+    }
+}
+
+fn stream(settings: &str) -> Stream {
+    let settings = format!(r#"{{"webhook_secret":"unverified",{settings}}}"#);
+    Stream::new(Some(Arc::new(Config::parse(settings.as_bytes(), |_| Some("x".repeat(32))).unwrap())))
+}
+
+fn holding() -> Stream {
+    stream(r#""hold_request_headers": true"#)
+}
+
+fn streaming() -> Stream {
+    stream(r#""hold_request_headers": false"#)
+}
+
+/// Headers and the whole body; returns what the host is told at the end.
+fn serve(mut stream: Stream, host: &mut Fake) -> Action {
+    stream.on_request_headers(host, false);
+    let size = host.body.len();
+    let action = stream.on_request_body(host, size, true);
+    // The response comes back through the same stream.
+    stream.on_response_headers(host);
+    action
+}
+
+#[test]
+fn held_headers_change_when_the_call_is_known_and_before_the_body() {
+    let mut host = Fake::new(EVENT);
+    let mut stream = holding();
+    assert_eq!(stream.on_request_headers(&mut host, false), Action::Pause);
+    assert_eq!(host.calls, [""; 0]);
+    assert_eq!(stream.on_request_body(&mut host, EVENT.len() / 2, false), Action::Pause);
+    assert_eq!(host.calls, [""; 0]);
+    assert_eq!(stream.on_request_body(&mut host, EVENT.len(), true), Action::Continue);
+    let Some((wrapped, before)) = host.calls.split_last() else { panic!() };
+    assert!(wrapped.starts_with(r#"wrap {"event":"customer_updated","userId":"acme""#) && wrapped.ends_with("… }"));
+    let length = wrapped.chars().count() - "wrap  … ".len() + 2 + EVENT.len();
+    let agent = concat!("set user-agent: stigg-segment-filter/", env!("CARGO_PKG_VERSION"));
+    let key = "set authorization: Basic eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHg6";
+    let length = format!("set content-length: {length}");
+    let (kind, path) = ("set content-type: application/json", "set :path: /x");
+    assert_eq!(before, ["property stigg_event: customer.updated", kind, agent, key, &length, path, "remove cookie"]);
+    assert_eq!((host.counted, host.recorded), (vec![Metric::Forwarded], vec![EVENT.len()]));
+}
+
+#[test]
+fn headers_that_are_not_held_change_at_once() {
+    let mut host = Fake::new(EVENT);
+    let mut stream = streaming();
+    assert_eq!(stream.on_request_headers(&mut host, false), Action::Continue);
+    assert!(host.calls.contains(&"remove cookie".to_owned()));
+    assert!(host.calls.contains(&"remove content-length".to_owned()), "the host frames the body: {:?}", host.calls);
+    host.calls.clear();
+    assert_eq!(stream.on_request_body(&mut host, EVENT.len(), true), Action::Continue);
+    assert_eq!(host.calls.len(), 2, "{:?}", host.calls);
+    assert!(host.calls[1].starts_with("wrap "));
+}
+
+#[test]
+fn a_redacted_event_takes_the_place_of_the_body() {
+    let mut host = Fake::new(EVENT);
+    assert_eq!(serve(stream(r#""properties": {"remove": ["messageId"]}"#), &mut host), Action::Continue);
+    let replaced = host.calls.last().unwrap();
+    assert!(replaced.starts_with("replace {") && !replaced.contains("wrap"), "{replaced}");
+    assert!(replaced.ends_with(r#""properties":{"type":"customer.updated","customer":{"id":"acme"}}}"#), "{replaced}");
+}
+
+#[test]
+fn trailers_end_a_body_and_do_not_reach_segment() {
+    let mut host = Fake::new(EVENT);
+    let mut stream = holding();
+    stream.on_request_headers(&mut host, false);
+    assert_eq!(stream.on_request_body(&mut host, EVENT.len(), false), Action::Pause);
+    assert_eq!(stream.on_request_trailers(&mut host), Action::Continue);
+    assert_eq!(host.calls.last().unwrap(), "remove trailers");
+    assert_eq!(host.counted, [Metric::Forwarded]);
+}
+
+/// Nothing is sent on half rewritten, and nothing is counted twice.
+#[test]
+fn if_the_host_fails_the_request_is_answered_500() {
+    for stream in [holding, streaming] {
+        for at in ["headers", "set content-type", "set authorization", "remove cookie", "body", "wrap"] {
+            let mut host = Fake::failing(at);
+            assert_eq!(serve(stream(), &mut host), Action::Pause, "{at}");
+            assert_eq!(host.replies(), ["500 stigg_segment_internal"], "{at}");
+            assert_eq!(host.counted, [Metric::Rejected("internal")], "{at}");
+        }
+    }
+    let mut host = Fake::failing("replace");
+    assert_eq!(serve(stream(r#""properties": {"remove": ["x"]}"#), &mut host), Action::Pause);
+    assert_eq!(host.replies(), ["500 stigg_segment_internal"]);
+
+    let mut host = Fake::failing("remove trailers");
+    let mut stream = holding();
+    stream.on_request_headers(&mut host, false);
+    stream.on_request_body(&mut host, EVENT.len(), false);
+    assert_eq!(stream.on_request_trailers(&mut host), Action::Pause);
+    assert_eq!(host.replies(), ["500 stigg_segment_internal"]);
+}
+
+#[test]
+fn a_property_that_the_host_does_not_take_does_no_harm() {
+    assert_eq!(serve(holding(), &mut Fake::failing("property")), Action::Continue);
+}
+
+#[test]
+fn an_answer_that_the_host_does_not_take_is_logged() {
+    let mut host = Fake { fails_to_reply: true, ..Fake::new("{}") };
+    assert_eq!(serve(holding(), &mut host), Action::Pause);
+    assert_eq!(host.logged, ["the host did not take the answer 204 no_customer"]);
+}
+
+#[test]
+fn without_a_configuration_every_request_is_rejected() {
+    let mut host = Fake::new(EVENT);
+    assert_eq!(serve(Stream::new(None), &mut host), Action::Pause);
+    assert_eq!(host.replies(), ["500 stigg_segment_internal"]);
+}
+
+#[test]
+fn a_request_is_answered_once_whatever_comes_after() {
+    let mut host = Fake { headers: vec![(":method", "GET"), (":path", "/")], ..Fake::new(EVENT) };
+    let mut stream = holding();
+    assert_eq!(stream.on_request_headers(&mut host, false), Action::Pause);
+    assert_eq!(stream.on_request_body(&mut host, 1_000_000, false), Action::Pause);
+    assert_eq!(stream.on_request_body(&mut host, EVENT.len(), true), Action::Pause);
+    assert_eq!(stream.on_request_trailers(&mut host), Action::Pause);
+    assert_eq!(host.replies(), ["405 stigg_segment_method_not_allowed"]);
+    assert_eq!(host.counted.len(), 1);
+}
+
+#[test]
+fn a_body_over_the_limit_is_rejected_unread() {
+    let over = 600_000;
+    let mut host = Fake::failing("body");
+    let mut stream = holding();
+    stream.on_request_headers(&mut host, false);
+    assert_eq!(stream.on_request_body(&mut host, over, false), Action::Pause);
+    assert_eq!(host.replies(), ["413 stigg_segment_body_too_large"]);
+    let mut host = Fake::failing("body");
+    let mut stream = holding();
+    stream.on_request_headers(&mut host, false);
+    assert_eq!(stream.on_request_body(&mut host, over, true), Action::Pause);
+    assert_eq!(host.replies(), ["413 stigg_segment_body_too_large"]);
+}
+
+#[test]
+fn only_an_answer_of_segments_is_counted_as_one() {
+    let mut host = Fake::new(EVENT);
+    serve(holding(), &mut host);
+    assert_eq!(host.counted, [Metric::Forwarded, Metric::SegmentAnswers("4xx")]);
+    let mut host = Fake::new("{}");
+    serve(holding(), &mut host);
+    assert_eq!(host.counted, [Metric::Ignored("no_customer")]);
+}
