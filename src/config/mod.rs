@@ -112,7 +112,7 @@ fn environment_at(
         return Err(own.error("expected a path that starts with `/`, without a query"));
     }
     let at_the_top = own.error(&format!(
-        "{HOLD_REQUEST_HEADERS} belongs at the top: the host has only one setting for all {ENVIRONMENTS}"
+        "{HOLD_REQUEST_HEADERS} belongs beside {ENVIRONMENTS}: the host has only one setting for all of them"
     ));
     let own = own.object()?;
     if own.contains_key(HOLD_REQUEST_HEADERS) {
