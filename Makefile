@@ -3,7 +3,8 @@ MODULE := target/wasm32-wasip1/release/stigg_segment.wasm
 TARGET := wasm32-wasip1
 
 .DEFAULT_GOAL := help
-.PHONY: help build image run send test test-matrix lint ledger fuzz bench report soak instructions screenshot clean rust nightly chromium yardsticks wrk node
+.PHONY: help build image run send test test-matrix lint ledger fuzz bench report soak instructions screenshot tools schemas clean rust nightly yardsticks \
+  chromium envoy kubectl node registry skopeo wrk
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,13 +22,12 @@ run: build ## run it: a real Envoy, a local stand-in for Segment, a debugger; CO
 send: rust ## send an event to the running sandbox: EVENT (subscription.created) or a file, COUNT of them, RATE a second
 	@cargo run --quiet --package sandbox -- send '$(or $(EVENT),subscription.created)' $(if $(COUNT),--count $(COUNT)) $(if $(RATE),--rate $(RATE))
 
-test: build yardsticks chromium wrk node ## prove it: the mapping, the configuration, and all of it on a real Envoy
-	@cargo run --quiet --package sandbox -- envoy > /dev/null
+test: build yardsticks tools ## prove it: the mapping, the configuration, and all of it on a real Envoy
 	@cargo test --workspace
 	@# A host of its own with a lock of its own; it compiles with the filter's Rust, though it asks for a newer one.
 	@cargo test --quiet --locked --ignore-rust-version --manifest-path tests/second_host/Cargo.toml --target-dir target/second_host
 
-test-matrix: build node ## run the tests on every version of Envoy the filter is made for; puts the table into README.md
+test-matrix: build tools ## run the tests on every version of Envoy the filter is made for; puts the table into README.md
 	@cargo run --quiet --package tests --bin matrix
 
 lint: rust ## check format and lints
@@ -58,16 +58,17 @@ instructions: build yardsticks ## count the instructions that the module execute
 yardsticks: rust ## build the Wasm filters that it is measured against
 	@for filter in noop edits; do cargo rustc --quiet --release --target $(TARGET) --package $$filter || exit 1; done
 
-wrk:
-	@command -v wrk > /dev/null || { test "$$(id -u)" = 0 && apt-get -qq update && apt-get -qq install -y wrk > /dev/null; } || \
-	  { echo "wrk, the load generator, is missing: apt-get install wrk" >&2; exit 1; }
+tools: rust ## install what the tests and benchmarks need besides Rust, as root; others are told what is missing
+	@tests/tools
 
-node:
-	@command -v node > /dev/null || { test "$$(id -u)" = 0 && apt-get -qq update && apt-get -qq install -y nodejs > /dev/null; } || \
-	  { echo "Node.js, which one of the yardsticks runs on, is missing: apt-get install nodejs" >&2; exit 1; }
+chromium envoy kubectl node registry skopeo wrk: rust
+	@tests/tools $@
+
+schemas: build kubectl ## take the schemas that the manifests in deploy/ are checked against from their publishers; needs Go
+	@cargo run --quiet --package tests --bin schemas
 
 LEDGER_EVENTS ?= 20000
-ledger: build ## prove that no event is lost or doubled: LEDGER_EVENTS (20000) while everything fails
+ledger: build envoy ## prove that no event is lost or doubled: LEDGER_EVENTS (20000) while everything fails
 	@LEDGER_EVENTS=$(LEDGER_EVENTS) cargo test --quiet --package tests --test ledger -- --nocapture
 
 # Findings land where the tests try them again.
@@ -86,17 +87,8 @@ nightly: rust
 	@rustc +nightly --version > /dev/null 2>&1 || { echo "installing a nightly Rust, which fuzzing needs"; rustup toolchain install nightly --profile minimal; }
 	@command -v cargo-fuzz > /dev/null || { echo "installing cargo-fuzz"; cargo install --quiet --locked cargo-fuzz; }
 
-screenshot: build chromium ## take the picture of the debugger anew: docs/debugger.png
+screenshot: build chromium envoy ## take the picture of the debugger anew: docs/debugger.png
 	@SCREENSHOT=$(CURDIR)/docs/debugger.png cargo test --quiet --package sandbox --test commands a_test_event > /dev/null
-
-chromium:
-	@test -n "$$CHROMIUM" || command -v chromium > /dev/null || command -v chromium-browser > /dev/null || command -v google-chrome > /dev/null || \
-	  if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
-	    echo "installing Chromium, which the tests of the debugger need"; \
-	    apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends chromium > /dev/null; \
-	  else \
-	    echo "Chromium is missing, which the tests of the debugger need: apt-get install chromium, or set CHROMIUM to its path" >&2; exit 1; \
-	  fi
 
 clean: ## remove all that was built or installed here
 	@cargo clean

@@ -1,5 +1,6 @@
 //! The ways to deploy the filter: the manifests, the image, and the Envoys that result.
 
+mod commands;
 mod container;
 mod deployments;
 mod envoy_gateway;

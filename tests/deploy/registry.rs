@@ -1,12 +1,11 @@
-//! A real registry on loopback, and the tool that copies images; both from Debian.
+//! A real registry on loopback.
 
 use std::io::{BufRead, BufReader, Read};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use sandbox::envoy::workspace_root;
 use tempfile::TempDir;
+use tests::tools::tool;
 
 /// A running registry. Dropping it ends it.
 pub struct Registry {
@@ -16,9 +15,8 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Starts an empty one. An error if it, or skopeo, is neither there nor can be had.
+    /// Starts an empty one.
     pub fn start() -> Result<Self> {
-        install_skopeo()?;
         let folder = tempfile::tempdir()?;
         let config = folder.path().join("config.yml");
         let settings = format!(
@@ -26,13 +24,9 @@ impl Registry {
             folder.path().join("images").display()
         );
         std::fs::write(&config, settings)?;
-        let mut process = Command::new(docker_registry()?)
-            .arg("serve")
-            .arg(config)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()?;
+        let mut command = tool("docker-registry")?;
+        command.arg("serve").arg(config).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut process = command.spawn().context("there is no docker-registry: run `make tools`")?;
         let mut log = BufReader::new(process.stderr.take().context("no log")?);
         let mut registry = Self { process, address: String::new(), _folder: folder };
         let mut said = String::new();
@@ -60,56 +54,4 @@ impl Drop for Registry {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
-}
-
-/// Runs skopeo and returns what it prints.
-pub fn skopeo<const N: usize>(arguments: [&str; N]) -> Result<String> {
-    output(Command::new("skopeo").args(arguments))
-}
-
-fn output(command: &mut Command) -> Result<String> {
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {command:?}"))?;
-    ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(String::from_utf8(output.stdout)?)
-}
-
-fn runs(program: &str) -> bool {
-    output(Command::new(program).arg("--version")).is_ok()
-}
-
-fn apt_get<const N: usize>(arguments: [&str; N]) -> Command {
-    let mut apt_get = Command::new("apt-get");
-    apt_get.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
-    apt_get
-}
-
-fn install_skopeo() -> Result<()> {
-    if runs("skopeo") {
-        return Ok(());
-    }
-    eprintln!("Installing skopeo");
-    output(&mut apt_get(["update"]))
-        .and_then(|_| output(&mut apt_get(["install", "--yes", "--no-install-recommends", "skopeo"])))
-        .context("there is no skopeo: apt-get install skopeo")?;
-    Ok(())
-}
-
-/// The one on the path, or one below target/: its Debian package would start it for good.
-fn docker_registry() -> Result<PathBuf> {
-    let home = workspace_root().join("target/docker-registry");
-    let binary = home.join("usr/bin/docker-registry");
-    if runs("docker-registry") {
-        return Ok("docker-registry".into());
-    }
-    if !binary.exists() {
-        eprintln!("Unpacking docker-registry below {}", home.display());
-        let staging = tempfile::tempdir_in(workspace_root().join("target"))?;
-        let download = || output(apt_get(["download", "docker-registry"]).current_dir(staging.path()));
-        download()
-            .or_else(|_| output(&mut apt_get(["update"])).and_then(|_| download()))
-            .context("there is no docker-registry: apt-get install docker-registry")?;
-        let package = std::fs::read_dir(staging.path())?.next().context("no package")??.path();
-        output(Command::new("dpkg").arg("--extract").arg(package).arg(&home))?;
-    }
-    Ok(binary)
 }

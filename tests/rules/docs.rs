@@ -1,62 +1,18 @@
-//! The pages: what they configure, they configure; what they command, runs; where they point, there is something.
+//! The pages: their examples do what they say, and their links lead somewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
-use sandbox::envoy::{locate, workspace_root};
+use anyhow::{Context, Result};
+use sandbox::envoy::workspace_root;
 use serde_json::Value;
 use stigg_segment::config::Config;
 use stigg_segment::path::Pattern;
+use tests::fixtures::{Fixture, fixtures};
 use tests::outcome::*;
+use tests::pages::{blocks, pages, read};
 
 const CONFIGURATION: &str = "docs/configuration.md";
-
-fn read(file: &str) -> Result<String> {
-    std::fs::read_to_string(workspace_root().join(file)).with_context(|| file.to_owned())
-}
-
-/// Every page there is.
-fn pages() -> Result<Vec<String>> {
-    let mut pages = vec!["README.md".to_owned()];
-    for entry in std::fs::read_dir(workspace_root().join("docs"))? {
-        let name = entry?.file_name().into_string().unwrap();
-        if name.ends_with(".md") {
-            pages.push(format!("docs/{name}"));
-        }
-    }
-    Ok(pages)
-}
-
-/// A fenced block of a page.
-struct Block {
-    /// Where it begins, for messages.
-    place: String,
-    /// What stands behind the fence, such as `json configuration`.
-    kind: String,
-    text: String,
-    /// What a comment on the line before says of it, such as `in: /etc/envoy/secrets`.
-    comment: String,
-}
-
-fn blocks(page: &str) -> Result<Vec<Block>> {
-    let text = read(page)?;
-    let mut lines = text.lines().enumerate();
-    let mut blocks = Vec::new();
-    let mut before = "";
-    while let Some((number, line)) = lines.next() {
-        if let Some(kind) = line.strip_prefix("```") {
-            let inside = lines.by_ref().map(|(_, line)| line).take_while(|line| *line != "```");
-            let text = inside.collect::<Vec<_>>().join("\n");
-            let comment = before.strip_prefix("<!-- ").and_then(|rest| rest.strip_suffix(" -->")).unwrap_or_default();
-            let place = format!("{page}:{}", number + 1);
-            blocks.push(Block { place, kind: kind.to_owned(), text, comment: comment.to_owned() });
-        }
-        before = line;
-    }
-    Ok(blocks)
-}
 
 fn parse(configuration: &str) -> Result<Config> {
     Ok(Config::parse(configuration.as_bytes(), |name| Some(format!("value of {name}")))?)
@@ -107,12 +63,8 @@ fn the_setting_that_keeps_every_customer_keeps_what_the_page_says() -> Result<()
 
     let keeps_all = blocks(CONFIGURATION)?.into_iter().find(|block| block.text.contains("input.customerId")).unwrap();
     let mut kinds = BTreeSet::new();
-    for entry in std::fs::read_dir(workspace_root().join("tests/fixtures"))? {
-        let file = entry?.path();
-        let name = file.file_name().unwrap().to_str().unwrap();
-        let Some(kind) = name.strip_suffix(".json").filter(|name| !name.ends_with(".track")) else { continue };
-        let body = std::fs::read(&file)?;
-        let is_call = |settings: &str| matches!(map_with(settings, &body), Outcome::Call(_));
+    for Fixture { name: kind, event, .. } in fixtures()? {
+        let is_call = |settings: &str| matches!(map_with(settings, event.as_bytes()), Outcome::Call(_));
         let is_in = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(kind.as_bytes()));
         let what = match (is_call("{}"), is_call(&keeps_all.text)) {
             (true, true) => "always sent",
@@ -151,75 +103,6 @@ fn every_field_is_explained_with_its_default() -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Runs a block from the repository's root, or from the folder that its comment names, which a temporary one stands for.
-/// Targets of make are only looked for: one of them runs this test.
-fn run(block: &Block) -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let stands_in = block.comment.starts_with("in: ");
-    for (file, text) in [("new.key", "a key"), ("new.crt", "a certificate")] {
-        std::fs::write(folder.path().join(file), text)?;
-    }
-    let envoy = locate()?;
-    let path = [envoy.parent().unwrap().to_str().unwrap(), &std::env::var("PATH")?].join(":");
-    let script = ["make() { command make --dry-run \"$@\" > /dev/null; }", &block.text].join("\n");
-    let output = Command::new("bash")
-        .args(["-euo", "pipefail", "-c", &script])
-        .current_dir(if stands_in { folder.path() } else { workspace_root() })
-        .env("PATH", path)
-        .envs([("SEGMENT_WRITE_KEY", "wk0123456789abcdefghijklmnopqrst"), ("STIGG_WEBHOOK_SECRET", "old")])
-        .envs([("NEW_SECRET", "new"), ("OLD_SECRET", "old"), ("NEW_KEY", "new.key"), ("NEW_CERTIFICATE", "new.crt")])
-        .output()?;
-    ensure!(output.status.success(), "{}: {}", block.place, String::from_utf8_lossy(&output.stderr));
-    if stands_in {
-        let is = |file: &str, text: &str| std::fs::read_to_string(folder.path().join(file)).is_ok_and(|is| is == text);
-        let key = "d2swMTIzNDU2Nzg5YWJjZGVmZ2hpamtsbW5vcHFyc3Q6"; // base64 of the key and a colon
-        ensure!(
-            is("stigg", "new\nold\n") || is("segment", key) || is("tls.key", "a key") && is("tls.crt", "a certificate"),
-            "{}: nothing was replaced",
-            block.place
-        );
-    }
-    Ok(())
-}
-
-fn is_installed(command: &str) -> bool {
-    std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(command).exists()))
-}
-
-#[test]
-fn every_command_runs() -> Result<()> {
-    let mut ran = 0;
-    for page in pages()? {
-        for block in blocks(&page)?.into_iter().filter(|block| block.kind == "sh") {
-            let needs = block.comment.strip_prefix("needs: ");
-            let with = block.comment.strip_prefix("with: ").filter(|command| !is_installed(command));
-            if let Some(missing) = needs.or(with) {
-                println!("skipped {}, which needs {missing}", block.place);
-                continue;
-            }
-            run(&block)?;
-            ran += 1;
-        }
-    }
-    assert!(ran > 4, "the commands are gone");
-    Ok(())
-}
-
-#[test]
-fn a_command_that_fails_is_noticed() {
-    let block = |text: &str, comment: &str| Block {
-        place: "here".to_owned(),
-        kind: "sh".to_owned(),
-        text: text.to_owned(),
-        comment: comment.to_owned(),
-    };
-    assert!(run(&block("true", "")).is_ok());
-    for (text, comment) in [("false\ntrue", ""), ("make no-such-target", ""), ("true", "in: /etc/envoy/secrets")] {
-        assert!(run(&block(text, comment)).is_err(), "{text}");
-    }
 }
 
 /// The anchor that GitHub gives a heading.

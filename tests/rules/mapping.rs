@@ -1,9 +1,8 @@
 //! The mapping, as its specification reads: a webhook's body in, a track call, a 204 or a refusal out.
 
-use std::path::{Path, PathBuf};
-
 use serde_json::{Value, json};
 use stigg_segment::filter::Step;
+use tests::fixtures::{Fixture, fixtures};
 use tests::outcome::*;
 
 fn assert_answer(status: u32, code: &'static str, body: impl AsRef<[u8]>) {
@@ -403,31 +402,19 @@ fn the_limits_are_kept_to_the_byte() {
 /// The shape of every event that Stigg documents, with the call beside it.
 #[test]
 fn each_fixture_becomes_the_call_beside_it() {
-    let fixtures = fixtures();
-    assert!(!fixtures.is_empty());
-    for (event, track) in fixtures {
-        let body = std::fs::read(&event).unwrap();
-        let expected: Value = serde_json::from_slice(&std::fs::read(&track).unwrap()).unwrap();
-        if expected.is_null() {
-            assert_eq!(map(&body), Outcome::Answer(204, "no_customer"), "{}", event.display());
+    for Fixture { name, event, track } in fixtures().unwrap() {
+        if track.is_null() {
+            assert_eq!(map(&event), Outcome::Answer(204, "no_customer"), "{name}");
             continue;
         }
-        let mut call = call(&body);
+        let mut call = call(&event);
         let call = call.as_object_mut().unwrap();
         let library = json!({ "library": { "name": "stigg-segment-filter", "version": env!("CARGO_PKG_VERSION") } });
         assert_eq!(call.remove("context").unwrap(), library);
-        assert_eq!(call.remove("properties").unwrap(), serde_json::from_slice::<Value>(&body).unwrap());
-        if expected["messageId"].is_null() {
+        assert_eq!(call.remove("properties").unwrap(), serde_json::from_str::<Value>(&event).unwrap());
+        if track["messageId"].is_null() {
             assert!(is_digest(&call.remove("messageId").unwrap()));
         }
-        assert_eq!(Value::from(call.clone()), expected, "{}", event.display());
+        assert_eq!(Value::from(call.clone()), track, "{name}");
     }
-}
-
-fn fixtures() -> Vec<(PathBuf, PathBuf)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
-    let mut tracks: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    tracks.retain(|path| path.to_str().unwrap().ends_with(".track.json"));
-    tracks.sort();
-    tracks.into_iter().map(|track| (track.to_str().unwrap().replace(".track.json", ".json").into(), track)).collect()
 }

@@ -3,10 +3,11 @@
 //! `envoy/portable.rs` holds a real Envoy to it, `second_host` a gateway on another implementation of proxy-wasm.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+
+use crate::fixtures::{Fixture, fixtures};
 
 /// The environment that the module reads its secrets from.
 pub const ENVIRONMENT: [(&str, &str); 3] = [
@@ -260,34 +261,20 @@ fn curious(request: Request) -> Request {
     .fold(request, |request, (name, value)| request.header(name, value))
 }
 
-/// Every event that Stigg documents, and what `mapping.rs` says it becomes.
+/// Every event that Stigg documents, and what `rules/mapping.rs` says it becomes.
 fn documented_events() -> Result<Vec<Case>> {
-    let fixtures = repository()?.join("tests/fixtures");
-    let mut cases = Vec::new();
-    for entry in std::fs::read_dir(fixtures)? {
-        let path = entry?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).context("an odd file name")?.to_owned();
-        if name.ends_with(".track.json") {
-            continue;
-        }
-        let expected: Value = serde_json::from_slice(&std::fs::read(path.with_extension("track.json"))?)?;
-        let expected = if expected.is_null() { Ignored } else { Called(expected) };
-        let request = Request::post(std::fs::read(&path)?);
-        cases.push(Case { name, request, segment_answers: 200, expected });
-    }
-    cases.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(cases)
+    let case = |fixture: Fixture| Case {
+        name: format!("{}.json", fixture.name),
+        request: Request::post(fixture.event),
+        segment_answers: 200,
+        expected: if fixture.track.is_null() { Ignored } else { Called(fixture.track) },
+    };
+    Ok(fixtures()?.into_iter().map(case).collect())
 }
 
 /// The beginning of a body, for a message.
 fn shown(body: &[u8]) -> String {
     String::from_utf8_lossy(body).chars().take(300).collect()
-}
-
-/// The folder of the repository.
-pub fn repository() -> Result<PathBuf> {
-    let mut folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
-    folders.find(|folder| folder.join("tests/fixtures").is_dir()).map(Path::to_owned).context("not in the repository")
 }
 
 impl Case {

@@ -5,11 +5,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use sandbox::envoy::{Config, Envoy, Options, SKIPPED, is_older_than};
+use sandbox::envoy::{Config, Envoy, Options, is_older_than};
 use sandbox::segment::Segment;
 use sandbox::stigg::{Reply, Webhook};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufStream};
 use tokio::net::TcpStream;
+
+use crate::skip::skip;
 
 /// The write key of all tests. As long as Segment's own.
 pub const WRITE_KEY: &str = "wk0123456789abcdefghijklmnopqrst";
@@ -92,7 +94,7 @@ impl Edge {
 pub async fn is_too_old(version: (u32, u32), for_what: &str) -> Result<bool> {
     let too_old = tokio::task::spawn_blocking(move || is_older_than(version)).await??;
     if too_old {
-        println!("{SKIPPED}{for_what} need Envoy {}.{}", version.0, version.1);
+        skip(&format!("{for_what} need Envoy {}.{}", version.0, version.1));
     }
     Ok(too_old)
 }

@@ -3,7 +3,11 @@
 
 pub mod cases;
 pub mod edge;
+pub mod fixtures;
 pub mod manifests;
 pub mod outcome;
+pub mod pages;
 pub mod portable;
 pub mod reference;
+pub mod skip;
+pub mod tools;

@@ -1,11 +1,11 @@
 //! The manifests of deploy/, as whoever applies them reads them.
 
-use std::process::Command;
-
 use anyhow::{Context, Result, ensure};
-use sandbox::envoy::{SKIPPED, workspace_root};
+use sandbox::envoy::workspace_root;
 use serde::Deserialize;
 use serde_json::Value;
+
+use crate::tools;
 
 /// The documents of a file.
 #[derive(Debug)]
@@ -17,16 +17,12 @@ impl Manifests {
         Self::parse(&std::fs::read_to_string(workspace_root().join("deploy").join(file))?).context(file.to_owned())
     }
 
-    /// What kubectl makes of deploy/kubernetes; none where there is no kubectl, which is then said.
-    pub fn kubernetes() -> Result<Option<Self>> {
-        let mut kubectl = Command::new("kubectl");
-        kubectl.args(["kustomize", "--load-restrictor", "LoadRestrictionsNone", "deploy/kubernetes"]);
-        let Ok(output) = kubectl.current_dir(workspace_root()).output() else {
-            println!("{SKIPPED}deploy/kubernetes needs kubectl 1.22 or later: https://kubernetes.io/docs/tasks/tools");
-            return Ok(None);
-        };
-        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        Self::parse(std::str::from_utf8(&output.stdout)?).map(Some)
+    /// What kubectl makes of deploy/kubernetes.
+    pub fn kubernetes() -> Result<Self> {
+        Self::parse(&tools::run(
+            "kubectl",
+            ["kustomize", "--load-restrictor", "LoadRestrictionsNone", "deploy/kubernetes"],
+        )?)
     }
 
     fn parse(yaml: &str) -> Result<Self> {
@@ -80,4 +76,10 @@ pub fn bytes(quantity: &Value) -> Result<u64> {
     let (number, unit) =
         units.iter().find_map(|(suffix, unit)| Some((text.strip_suffix(suffix)?, *unit))).unwrap_or((text, 1));
     Ok(number.parse::<u64>()? * unit)
+}
+
+/// The name of the schema in `tests/schemas` that a manifest must satisfy: `apps.v1.Deployment`.
+pub fn schema_of(manifest: &Value) -> Result<String> {
+    let text = |key: &str| manifest[key].as_str().with_context(|| format!("without {key}: {manifest}"));
+    Ok(format!("{}.{}", text("apiVersion")?.replace('/', "."), text("kind")?))
 }

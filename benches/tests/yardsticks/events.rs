@@ -1,6 +1,5 @@
 //! The Lua filter that the benchmark compares the filter with: it does the whole job, whatever the event.
 
-#[allow(dead_code, reason = "only events are needed")]
 use anyhow::Result;
 use benches::yardstick::{Gateway, Variant};
 use sandbox::envoy::Options;

@@ -15,9 +15,6 @@ pub const ENVOY_VERSION: &str = "1.40.0";
 /// The versions that the filter is tested on: those that are maintained and have Wasm.
 pub const VERSIONS: [&str; 4] = ["1.36.4", "1.37.0", "1.39.3", ENVOY_VERSION];
 
-/// What a test prints, and why behind it, where this Envoy cannot do what it is about.
-pub const SKIPPED: &str = "skipped: ";
-
 /// Whether the Envoy that is used is older than this version, 1.38 for `(1, 38)`.
 pub fn is_older_than(version: (u32, u32)) -> Result<bool> {
     static KNOWN: Mutex<Option<(u32, u32)>> = Mutex::new(None);

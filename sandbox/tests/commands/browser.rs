@@ -241,5 +241,5 @@ fn chromium() -> Result<PathBuf> {
     let names = ["chromium", "chromium-browser", "google-chrome"];
     let found =
         std::env::split_paths(&path).flat_map(|folder| names.map(|name| folder.join(name))).find(|file| file.exists());
-    found.context("there is no Chromium: `make chromium` says how to get it, or set CHROMIUM to its path")
+    found.context("there is no Chromium: run `make tools`, or set CHROMIUM to its path")
 }

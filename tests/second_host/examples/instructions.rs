@@ -5,7 +5,7 @@
 #[path = "../../../benches/src/body.rs"]
 mod body;
 
-use second_host::cases::repository;
+use second_host::fixtures::repository;
 use wasmtime::error::Context;
 use wasmtime::{Caller, Config, Engine, Extern, ExternType, Instance, Linker, Module, Result, Store, Val, ensure};
 

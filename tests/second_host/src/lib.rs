@@ -18,3 +18,5 @@ pub mod services;
 
 #[path = "../../src/cases.rs"]
 pub mod cases;
+#[path = "../../src/fixtures.rs"]
+pub mod fixtures;

@@ -3,7 +3,8 @@
 use std::sync::LazyLock;
 
 use anyhow::{Context, Result};
-use second_host::cases::{ENVIRONMENT, cases, configuration, repository};
+use second_host::cases::{ENVIRONMENT, cases, configuration};
+use second_host::fixtures::repository;
 use second_host::gateway::{Gateway, Kind, Program};
 
 static FILTER: LazyLock<Program> = LazyLock::new(|| {

@@ -1,0 +1,40 @@
+//! The events in `tests/fixtures`: one of each type that Stigg documents, with the call that becomes of it.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+/// An event, and what becomes of it.
+pub struct Fixture {
+    /// Its type.
+    pub name: String,
+    /// The webhook's body.
+    pub event: String,
+    /// Members of the call; null if the event is about no customer.
+    pub track: Value,
+}
+
+/// The folder of the repository.
+pub fn repository() -> Result<PathBuf> {
+    let mut folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    folders.find(|folder| folder.join("tests/fixtures").is_dir()).map(Path::to_owned).context("not in the repository")
+}
+
+/// All of them, in the order of their names.
+pub fn fixtures() -> Result<Vec<Fixture>> {
+    let folder = repository()?.join("tests/fixtures");
+    let mut names = BTreeSet::new();
+    for entry in std::fs::read_dir(&folder)? {
+        let file = entry?.file_name().into_string().ok().context("an odd file name")?;
+        let name = file.strip_suffix(".json").with_context(|| format!("{file} is no fixture"))?;
+        names.insert(name.strip_suffix(".track").unwrap_or(name).to_owned());
+    }
+    let read = |file: String| std::fs::read_to_string(folder.join(&file)).context(file);
+    let fixture = |name: String| {
+        let track = serde_json::from_str(&read(format!("{name}.track.json"))?)?;
+        Ok(Fixture { event: read(format!("{name}.json"))?, track, name })
+    };
+    names.into_iter().map(fixture).collect()
+}

@@ -1,0 +1,52 @@
+//! The README and the pages in docs/, and what is fenced in them.
+
+use anyhow::{Context, Result};
+use sandbox::envoy::workspace_root;
+
+/// A file of the repository.
+pub fn read(file: &str) -> Result<String> {
+    std::fs::read_to_string(workspace_root().join(file)).with_context(|| file.to_owned())
+}
+
+/// Every page there is.
+pub fn pages() -> Result<Vec<String>> {
+    let mut pages = vec!["README.md".to_owned()];
+    for entry in std::fs::read_dir(workspace_root().join("docs"))? {
+        let name = entry?.file_name().into_string().ok().context("an odd file name")?;
+        if name.ends_with(".md") {
+            pages.push(format!("docs/{name}"));
+        }
+    }
+    Ok(pages)
+}
+
+/// A fenced block of a page.
+pub struct Block {
+    /// Where it begins, for messages.
+    pub place: String,
+    /// What the fence says that it is, such as `json configuration`.
+    pub kind: String,
+    /// What is in it.
+    pub text: String,
+    /// What a comment on the line before says of it, such as `in: /etc/envoy/secrets`.
+    pub comment: String,
+}
+
+/// The fenced blocks of a page.
+pub fn blocks(page: &str) -> Result<Vec<Block>> {
+    let text = read(page)?;
+    let mut lines = text.lines().enumerate();
+    let mut blocks = Vec::new();
+    let mut before = "";
+    while let Some((number, line)) = lines.next() {
+        if let Some(kind) = line.strip_prefix("```") {
+            let inside = lines.by_ref().map(|(_, line)| line).take_while(|line| *line != "```");
+            let text = inside.collect::<Vec<_>>().join("\n");
+            let comment = before.strip_prefix("<!-- ").and_then(|rest| rest.strip_suffix(" -->")).unwrap_or_default();
+            let place = format!("{page}:{}", number + 1);
+            blocks.push(Block { place, kind: kind.to_owned(), text, comment: comment.to_owned() });
+        }
+        before = line;
+    }
+    Ok(blocks)
+}
