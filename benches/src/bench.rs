@@ -8,6 +8,7 @@ use benches::events::{EVENTS, Event, GROWTH, TYPICAL};
 use benches::yardstick::{Gateway, Variant};
 use clap::Args;
 use sandbox::process::pin_self;
+use sandbox::say;
 
 use crate::footprint::footprints;
 use crate::load;
@@ -88,15 +89,15 @@ pub async fn run(parameters: Parameters) -> Result<()> {
         results.workers = more_workers(&parameters, &processors).await?;
     }
     results.write(&docs)?;
-    print!("{}", results.headline()?);
+    say!("{}", results.headline()?.trim_end());
     if let Some(disturbance) = results.disturbance().filter(|it| it.median > TOLERABLE) {
-        println!(
+        say!(
             "Half of the time something else took {:.0} % of Envoy's processor or more: measure again when the machine has \
              nothing else to do.",
             disturbance.median * 100.0
         );
     }
-    println!("All of it is in {}.", docs.join("benchmarks.md").display());
+    say!("All of it is in {}.", docs.join("benchmarks.md").display());
     Ok(())
 }
 

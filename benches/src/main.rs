@@ -1,5 +1,7 @@
 //! What the filter costs: `make bench`, `make report` and `make soak`.
 
+#![deny(clippy::print_stdout, reason = "`say!` does not panic when nobody reads the output")]
+
 mod bench;
 mod footprint;
 mod load;
@@ -16,6 +18,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use sandbox::output::exit_code;
 
 /// Measures what the filter costs.
 #[derive(Parser)]
@@ -39,11 +42,5 @@ async fn main() -> ExitCode {
         Command::Report { into } => report::run(into),
         Command::Soak(parameters) => soak::run(parameters).await,
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("Error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(result)
 }

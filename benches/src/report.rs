@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use benches::events::{EVENTS, Event, KIB};
 use benches::yardstick::Variant;
 use sandbox::marked::write_between;
+use sandbox::say;
 use sandbox::workspace_root;
 
 use crate::plot::{Plot, Series};
@@ -367,7 +368,7 @@ pub fn run(into: Option<PathBuf>) -> Result<()> {
     let docs = into.unwrap_or_else(own_docs);
     let results = Results::read(&docs)?.context("there are no results: run `make bench` first")?;
     results.write(&docs)?;
-    print!("{}", results.headline()?);
+    say!("{}", results.headline()?.trim_end());
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use benches::events::EVENTS;
 use benches::yardstick::{Gateway, Variant};
 use clap::Args;
 use sandbox::process::pin_self;
+use sandbox::say;
 
 use crate::proc;
 use crate::report::own_docs;
@@ -53,7 +54,7 @@ pub async fn run(parameters: Parameters) -> Result<()> {
     let mut results = Results::read(&docs)?.unwrap_or_default();
     results.soak = Some(soak);
     results.write(&docs)?;
-    println!("Envoy's memory grew by {growth} bytes in {requests} requests; {BOUND} are allowed");
+    say!("Envoy's memory grew by {growth} bytes in {requests} requests; {BOUND} are allowed");
     ensure!(growth <= BOUND, "that is too much");
     Ok(())
 }
