@@ -12,8 +12,8 @@ use sandbox::say;
 
 use crate::footprint::footprints;
 use crate::load;
-use crate::report::own_docs;
-use crate::results::{Cell, Machine, Results, Workers};
+use crate::report;
+use crate::results::{Cell, Machine, Results, Workers, own_docs};
 use crate::turn::{Processors, for_load, load_of, measure, options, upstream};
 use crate::without_envoy;
 
@@ -89,7 +89,8 @@ pub async fn run(parameters: Parameters) -> Result<()> {
         results.workers = more_workers(&parameters, &processors).await?;
     }
     results.write(&docs)?;
-    say!("{}", results.headline()?.trim_end());
+    report::write(&results, &docs)?;
+    say!("{}", report::headline(&results)?.trim_end());
     if let Some(disturbance) = results.disturbance().filter(|it| it.median > TOLERABLE) {
         say!(
             "Half of the time something else took {:.0} % of Envoy's processor or more: measure again when the machine has \

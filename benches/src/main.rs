@@ -3,6 +3,7 @@
 #![deny(clippy::print_stdout, reason = "`say!` does not panic when nobody reads the output")]
 
 mod bench;
+mod figure;
 mod footprint;
 mod load;
 mod machine;
@@ -25,7 +26,7 @@ use sandbox::output::exit_code;
 enum Command {
     /// Measures the filter, and what else could be in its place.
     Bench(bench::Parameters),
-    /// Writes docs/benchmarks.md, its plots and the README's lines anew from the results.
+    /// Fills in docs/benchmarks.md, its plots and the table in the README from the last results.
     Report {
         /// The folder that the results are in; docs, if there is none.
         #[arg(long)]
