@@ -8,11 +8,12 @@ use benches::events::{EVENTS, Event, GROWTH, TYPICAL};
 use benches::yardstick::{Gateway, Variant};
 use clap::Args;
 use sandbox::process::pin_self;
+use sandbox::say;
 
 use crate::footprint::footprints;
 use crate::load;
-use crate::report::own_docs;
-use crate::results::{Cell, Machine, Results, Workers};
+use crate::report;
+use crate::results::{Cell, Machine, Results, Workers, own_docs};
 use crate::turn::{Processors, for_load, load_of, measure, options, upstream};
 use crate::without_envoy;
 
@@ -88,15 +89,16 @@ pub async fn run(parameters: Parameters) -> Result<()> {
         results.workers = more_workers(&parameters, &processors).await?;
     }
     results.write(&docs)?;
-    print!("{}", results.headline()?);
+    report::write(&results, &docs)?;
+    say!("{}", report::headline(&results)?.trim_end());
     if let Some(disturbance) = results.disturbance().filter(|it| it.median > TOLERABLE) {
-        println!(
+        say!(
             "Half of the time something else took {:.0} % of Envoy's processor or more: measure again when the machine has \
              nothing else to do.",
             disturbance.median * 100.0
         );
     }
-    println!("All of it is in {}.", docs.join("benchmarks.md").display());
+    say!("All of it is in {}.", docs.join("benchmarks.md").display());
     Ok(())
 }
 

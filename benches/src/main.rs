@@ -1,6 +1,9 @@
 //! What the filter costs: `make bench`, `make report` and `make soak`.
 
+#![deny(clippy::print_stdout, reason = "`say!` does not panic when nobody reads the output")]
+
 mod bench;
+mod figure;
 mod footprint;
 mod load;
 mod machine;
@@ -16,13 +19,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use sandbox::output::exit_code;
 
 /// Measures what the filter costs.
 #[derive(Parser)]
 enum Command {
     /// Measures the filter, and what else could be in its place.
     Bench(bench::Parameters),
-    /// Writes docs/benchmarks.md, its plots and the README's lines anew from the results.
+    /// Fills in docs/benchmarks.md, its plots and the table in the README from the last results.
     Report {
         /// The folder that the results are in; docs, if there is none.
         #[arg(long)]
@@ -39,11 +43,5 @@ async fn main() -> ExitCode {
         Command::Report { into } => report::run(into),
         Command::Soak(parameters) => soak::run(parameters).await,
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("Error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(result)
 }

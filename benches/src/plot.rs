@@ -1,6 +1,8 @@
-//! Plots as SVG, on a ground of their own so that they can be read on any page.
+//! Plots as SVG. They have a background, so that they can be read on a dark page too.
 
 use std::fmt::Write;
+
+use crate::figure::Spread;
 
 /// A plot.
 pub struct Plot<'a> {
@@ -19,9 +21,17 @@ pub struct Series<'a> {
     /// What they are.
     pub name: &'a str,
     /// Where they are.
-    pub points: Vec<(f64, f64)>,
+    pub points: Vec<Point>,
     /// Which of the colours they have.
     pub colour: usize,
+}
+
+/// A median, drawn with its spread.
+pub struct Point {
+    /// Where it is along the x axis.
+    pub x: f64,
+    /// What was measured.
+    pub y: Spread,
 }
 
 const WIDTH: f64 = 760.0;
@@ -39,16 +49,15 @@ impl Series<'_> {
 impl Plot<'_> {
     /// A line for each series, both axes from zero.
     pub fn lines(&self) -> String {
-        let points = || self.series.iter().flat_map(|series| &series.points);
-        let max_x = points().map(|(x, _)| *x).fold(0.0, f64::max);
-        let max_y = points().map(|(_, y)| *y).fold(0.0, f64::max);
+        let max_x = self.points().map(|point| point.x).fold(0.0, f64::max);
+        let max_y = self.max_y();
         let mut svg = self.frame(max_y);
         for tick in ticks(max_x) {
             text(&mut svg, across(tick / max_x), HEIGHT - MARGIN.3 + 18.0, "middle", &label(tick));
         }
         for series in &self.series {
-            let place = |&(x, y): &(f64, f64)| (across(x / max_x), up(y / top(max_y)));
-            let places: Vec<_> = series.points.iter().map(place).collect();
+            let places = series.points.iter().map(|Point { x, y }| (across(x / max_x), up(y.median / top(max_y))));
+            let places: Vec<_> = places.collect();
             let line: Vec<_> = places.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
             let colour = series.colour();
             let _ = writeln!(
@@ -56,8 +65,9 @@ impl Plot<'_> {
                 r#"<polyline points="{}" fill="none" stroke="{colour}" stroke-width="2"/>"#,
                 line.join(" ")
             );
-            for (x, y) in places.iter().filter(|_| places.len() <= 20) {
+            for ((x, y), point) in places.iter().zip(&series.points).filter(|_| places.len() <= 20) {
                 let _ = writeln!(svg, r#"<circle cx="{x:.1}" cy="{y:.1}" r="3.5" fill="{colour}"/>"#);
+                whisker(&mut svg, *x, point.y, max_y, colour);
             }
         }
         svg + "</svg>\n"
@@ -65,24 +75,33 @@ impl Plot<'_> {
 
     /// A group of bars for each x, named by `groups`, a bar of the group for each series.
     pub fn bars(&self, groups: &[String]) -> String {
-        let max = self.series.iter().flat_map(|series| &series.points).map(|(_, y)| *y).fold(0.0, f64::max);
+        let max = self.max_y();
         let mut svg = self.frame(max);
         let (group, bars) = (1.0 / groups.len() as f64, self.series.len() as f64 + 1.0);
         for (place, name) in groups.iter().enumerate() {
             text(&mut svg, across((place as f64 + 0.5) * group), HEIGHT - MARGIN.3 + 18.0, "middle", name);
         }
         for (number, series) in self.series.iter().enumerate() {
-            for (place, y) in &series.points {
-                let left = across(group * (place + (number as f64 + 0.5) / bars));
-                let (width, y) = (across(group / bars) - across(0.0), up(y / top(max)));
+            for point in &series.points {
+                let left = across(group * (point.x + (number as f64 + 0.5) / bars));
+                let (width, y) = (across(group / bars) - across(0.0), up(point.y.median / top(max)));
                 let (height, colour) = (up(0.0) - y, series.colour());
                 let _ = writeln!(
                     svg,
                     r#"<rect x="{left:.1}" y="{y:.1}" width="{width:.1}" height="{height:.1}" fill="{colour}"/>"#
                 );
+                whisker(&mut svg, left + width / 2.0, point.y, max, "#222222");
             }
         }
         svg + "</svg>\n"
+    }
+
+    fn points(&self) -> impl Iterator<Item = &Point> {
+        self.series.iter().flat_map(|series| &series.points)
+    }
+
+    fn max_y(&self) -> f64 {
+        self.points().map(|point| point.y.max).fold(0.0, f64::max)
     }
 
     /// Ground, title, axes and legend.
@@ -115,6 +134,12 @@ impl Plot<'_> {
         }
         svg
     }
+}
+
+/// A vertical line from the least to the greatest value.
+fn whisker(svg: &mut String, x: f64, spread: Spread, max_y: f64, colour: &str) {
+    let [low, high] = [spread.min, spread.max].map(|value| up(value / top(max_y)));
+    let _ = writeln!(svg, r#"<path d="M{x:.1} {low:.1}V{high:.1}" stroke="{colour}"/>"#);
 }
 
 fn across(part: f64) -> f64 {

@@ -1,24 +1,90 @@
-//! The results for people: `docs/benchmarks.md`, its plots, and the lines in the README. All of it is computed.
+//! The results for people: the marked parts of `docs/benchmarks.md`, its plots, and the table in the README.
 
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use benches::events::{EVENTS, Event, KIB};
+use benches::events::{EVENTS, Event, KIB, TYPICAL};
 use benches::yardstick::Variant;
 use sandbox::marked::write_between;
-use sandbox::workspace_root;
+use sandbox::{say, workspace_root};
 
-use crate::plot::{Plot, Series};
-use crate::results::{Machine, Results, Round, Spread};
+use crate::figure::{Spread, figure};
+use crate::plot::{Plot, Point, Series};
+use crate::results::{Machine, Results, Round, own_docs};
 
-/// What the README has between its marks.
-pub const README_MARK: &str = "make bench";
-/// The results, for programs.
-const RESULTS: &str = "benchmarks/results.json";
+/// The page that this fills in.
+const PAGE: &str = "benchmarks.md";
 
-/// Something that was to be reached.
+/// Fills everything in from the results in a folder, and prints what the README says.
+pub fn run(into: Option<PathBuf>) -> Result<()> {
+    let docs = into.unwrap_or_else(own_docs);
+    let results = Results::read(&docs)?.context("there are no results: run `make bench` first")?;
+    write(&results, &docs)?;
+    say!("{}", headline(&results)?.trim_end());
+    Ok(())
+}
+
+/// Writes the page and its plots into a folder, and the table into the README if it is the project's own folder.
+pub fn write(results: &Results, docs: &Path) -> Result<()> {
+    fs::create_dir_all(docs.join("benchmarks"))?;
+    for (name, svg) in plots(results) {
+        fs::write(docs.join("benchmarks").join(name).with_extension("svg"), svg)?;
+    }
+    let page = docs.join(PAGE);
+    if !page.exists() {
+        fs::copy(own_docs().join(PAGE), &page)?;
+    }
+    for (name, part) in [
+        ("machine", measured(results)?),
+        ("goals", goals_table(results)?),
+        ("comparison", comparison(results)?),
+        ("steps", steps(results)?),
+        ("mapping", mapping(results)?),
+        ("instructions", results.instructions.clone()),
+        ("growth", growth(results)?),
+        ("workers", workers(results)?),
+        ("footprint", footprint(results)?),
+        ("soak", soak(results)?),
+    ] {
+        // Between empty lines, or it would not be read as a table.
+        write_between(&page, &format!("make bench: {name}"), &format!("\n{part}\n"))?;
+    }
+    if docs == own_docs() {
+        write_between(&workspace_root().join("README.md"), "make bench", &headline(results)?)?;
+    }
+    Ok(())
+}
+
+/// The table in the README.
+pub fn headline(results: &Results) -> Result<String> {
+    let others = [Variant::Bare, Variant::Lua, Variant::Node];
+    let mut text = head(&["event", "µs of processor time", "times no filter", "times Lua", "times Node.js"]);
+    for event in [2 * KIB, 16 * KIB].map(|bytes| Event { bytes, customer: true }) {
+        let Some(cpu) = results.spread(Variant::Shipped, event, |round| round.cpu_us) else { continue };
+        let ratios = others.map(|other| or_nothing(results.ratio(Variant::Shipped, other, event)));
+        writeln!(text, "| {} | {cpu} | {} |", size(event.bytes), ratios.join(" | "))?;
+    }
+    writeln!(text, "\nMeasured on {}; [how, and all other figures](docs/benchmarks.md).", results.machine.cpu)?;
+    Ok(text)
+}
+
+fn measured(results: &Results) -> Result<String> {
+    let mut text = sentence(&results.machine);
+    if let Some(disturbance) = results.disturbance() {
+        let [median, max] = [disturbance.median, disturbance.max].map(|part| figure(part * 100.0));
+        writeln!(text, "Other processes took {median} % of Envoy's processor, and {max} % in the worst turn.")?;
+    }
+    Ok(text)
+}
+
+fn sentence(machine: &Machine) -> String {
+    let Machine { cpu, processors, kernel, envoy, date, commit } = machine;
+    format!("Measured on {date} at commit `{commit}`: {cpu}, {processors} processors, Linux {kernel}, Envoy {envoy}.\n")
+}
+
+/// A value that the project wants to reach.
 struct Goal {
     what: String,
     bound: Bound,
@@ -31,349 +97,219 @@ enum Bound {
     AtLeast(f64),
 }
 
-impl Results {
-    /// The results that were written into this folder, if any were.
-    pub fn read(docs: &Path) -> Result<Option<Self>> {
-        let file = docs.join(RESULTS);
-        if !file.exists() {
-            return Ok(None);
-        }
-        let results = serde_json::from_slice(&fs::read(&file)?);
-        results.map(Some).with_context(|| format!("{}: run `make bench` anew", file.display()))
-    }
+fn goals(results: &Results) -> Vec<Goal> {
+    let ratio = |to: Variant, kib: usize, bound: f64| Goal {
+        what: format!("processor time as a multiple of {}, {kib} KiB", described(to)),
+        bound: Bound::AtMost(bound),
+        unit: "",
+        measured: results.ratio(Variant::Shipped, to, Event { bytes: kib * KIB, customer: true }).map(|it| it.median),
+    };
+    let mapping = results.mapping.iter().find(|mapping| mapping.bytes == 16 * KIB);
+    let shipped = results.footprint(Variant::Shipped);
+    let memory = shipped.zip(results.footprint(Variant::Bare));
+    vec![
+        ratio(Variant::Bare, 2, 1.20),
+        ratio(Variant::Bare, 16, 1.20),
+        ratio(Variant::Edits, 2, 1.05),
+        ratio(Variant::Edits, 31, 1.12),
+        ratio(Variant::Lua, 2, 0.80),
+        ratio(Variant::Lua, 16, 0.35),
+        Goal {
+            what: "the mapping alone, built for this machine, 16 KiB".to_owned(),
+            bound: Bound::AtLeast(1.0),
+            unit: " GB/s",
+            measured: mapping.map(|mapping| mapping.bytes as f64 / mapping.nanoseconds),
+        },
+        Goal {
+            what: "size of the module".to_owned(),
+            bound: Bound::AtMost(120.0),
+            unit: " kB",
+            measured: shipped.and_then(|it| it.module).map(|bytes| bytes as f64 / 1e3),
+        },
+        Goal {
+            what: "additional memory, two workers".to_owned(),
+            bound: Bound::AtMost(30.0),
+            unit: " MB",
+            measured: memory.map(|(with, without)| (with.resident as f64 - without.resident as f64) / 1e6),
+        },
+    ]
+}
 
-    /// Writes results, report and plots into this folder, and into the README if the folder is the project's own.
-    pub fn write(&self, docs: &Path) -> Result<()> {
-        fs::create_dir_all(docs.join("benchmarks"))?;
-        fs::write(docs.join(RESULTS), serde_json::to_string_pretty(self)? + "\n")?;
-        for (name, svg) in self.plots() {
-            fs::write(docs.join("benchmarks").join(name).with_extension("svg"), svg)?;
-        }
-        fs::write(docs.join("benchmarks.md"), self.report()?)?;
-        if docs == own_docs() {
-            write_between(&workspace_root().join("README.md"), README_MARK, &self.headline()?)?;
-        }
-        Ok(())
-    }
-
-    /// What it comes down to, for the README.
-    pub fn headline(&self) -> Result<String> {
-        let mut text = String::new();
-        for bytes in [2 * KIB, 16 * KIB] {
-            let event = Event { bytes, customer: true };
-            let Some(cpu) = self.spread(Variant::Shipped, event, |round| round.cpu_us) else { continue };
-            let ratio = |to| self.ratio(Variant::Shipped, to, event).map_or("?".to_owned(), |it| up(it.median));
-            writeln!(
-                text,
-                "- An event of {} takes {} µs of one processor: {} times the same Envoy without the filter, {} times the\n  \
-                 same job in Lua, {} times a function in Node.js behind Envoy.",
-                size(bytes),
-                up(cpu.median),
-                ratio(Variant::Bare),
-                ratio(Variant::Lua),
-                ratio(Variant::Node),
-            )?;
-        }
-        writeln!(text, "\nMeasured on {}; [how, and all the rest](docs/benchmarks.md).", self.machine.cpu)?;
-        Ok(text)
-    }
-
-    fn report(&self) -> Result<String> {
-        let mut text = INTRODUCTION.to_owned();
-        machine(&mut text, &self.machine)?;
-        if let Some(it) = self.disturbance() {
-            let [median, max] = [it.median, it.max].map(|part| up(part * 100.0));
-            writeln!(text, "Something else took {median} % of Envoy's processor meanwhile, and {max} % at worst.")?;
-        }
-        self.goals_table(&mut text)?;
-        self.comparison(&mut text)?;
-        self.parts(&mut text)?;
-        self.growth(&mut text)?;
-        self.footprint_table(&mut text)?;
-        self.soak_section(&mut text)?;
-        text += METHOD;
-        Ok(text)
-    }
-
-    fn goals(&self) -> Vec<Goal> {
-        let ratio = |to: Variant, kib: usize, bound: f64| Goal {
-            what: format!("processor time as a multiple of {}, {kib} KiB", described(to)),
-            bound: Bound::AtMost(bound),
-            unit: "",
-            measured: self.ratio(Variant::Shipped, to, Event { bytes: kib * KIB, customer: true }).map(|it| it.median),
+fn goals_table(results: &Results) -> Result<String> {
+    let mut text = head(&["goal", "bound", "measured", ""]);
+    for Goal { what, bound, unit, measured } in goals(results) {
+        let (least_or_most, bound, is_met) = match bound {
+            Bound::AtMost(bound) => ("at most", bound, measured.map(|measured| measured <= bound)),
+            Bound::AtLeast(bound) => ("at least", bound, measured.map(|measured| measured >= bound)),
         };
-        let mapping = self.mapping.iter().find(|mapping| mapping.bytes == 16 * KIB);
-        let shipped = self.footprint(Variant::Shipped);
-        let memory = shipped.zip(self.footprint(Variant::Bare));
-        vec![
-            ratio(Variant::Bare, 2, 1.20),
-            ratio(Variant::Bare, 16, 1.20),
-            ratio(Variant::Edits, 2, 1.05),
-            ratio(Variant::Edits, 31, 1.12),
-            ratio(Variant::Lua, 2, 0.80),
-            ratio(Variant::Lua, 16, 0.35),
-            Goal {
-                what: "the mapping alone, built for this machine, 16 KiB".to_owned(),
-                bound: Bound::AtLeast(1.0),
-                unit: " GB/s",
-                measured: mapping.map(|mapping| mapping.bytes as f64 / mapping.nanoseconds),
-            },
-            Goal {
-                what: "size of the module".to_owned(),
-                bound: Bound::AtMost(120.0),
-                unit: " kB",
-                measured: shipped.and_then(|it| it.module).map(|bytes| bytes as f64 / 1e3),
-            },
-            Goal {
-                what: "memory more than without the filter, two workers".to_owned(),
-                bound: Bound::AtMost(30.0),
-                unit: " MB",
-                measured: memory.map(|(with, without)| (with.resident as f64 - without.resident as f64) / 1e6),
-            },
-        ]
+        let measured = measured.map_or(String::new(), |measured| figure(measured) + unit);
+        let verdict = is_met.map_or("not measured", |is_met| if is_met { "met" } else { "**not met**" });
+        writeln!(text, "| {what} | {least_or_most} {}{unit} | {measured} | {verdict} |", figure(bound))?;
     }
+    Ok(text)
+}
 
-    fn goals_table(&self, text: &mut String) -> Result<()> {
-        *text += "\n## Goals\n\nFigures are rounded away from the goal's good side.\n\n\
-                  | goal | bound | measured | |\n| --- | --- | --- | --- |\n";
-        for Goal { what, bound, unit, measured } in self.goals() {
-            let (bound, measured, met) = match (bound, measured) {
-                (Bound::AtMost(bound), Some(it)) => (format!("at most {bound:.2}"), up(it), Some(it <= bound)),
-                (Bound::AtLeast(bound), Some(it)) => (format!("at least {bound:.2}"), down(it), Some(it >= bound)),
-                (Bound::AtMost(bound), None) => (format!("at most {bound:.2}"), String::new(), None),
-                (Bound::AtLeast(bound), None) => (format!("at least {bound:.2}"), String::new(), None),
-            };
-            let unit = unit.to_owned();
-            let measured = if met.is_some() { measured + &unit } else { measured };
-            let met = met.map_or("not measured", |met| if met { "met" } else { "**not met**" });
-            writeln!(text, "| {what} | {bound}{unit} | {measured} | {met} |")?;
-        }
-        Ok(())
-    }
-
-    fn comparison(&self, text: &mut String) -> Result<()> {
-        *text += "\n## Side by side\n\n![Processor time for each request](benchmarks/cpu.svg)\n";
-        for event in self.compared() {
-            let kind = if event.customer { "" } else { ", answered 204" };
-            write!(
-                text,
-                "\n### {}{kind}\n\n| | µs of processor time | times no filter | requests/s | p50, µs | p99, µs | Envoy busy |\n\
-                 | --- | --- | --- | --- | --- | --- | --- |\n",
-                size(event.bytes)
-            )?;
-            for variant in Variant::ALL {
-                let get = |figure: fn(&Round) -> f64| self.spread(variant, event, figure);
-                let Some(cpu) = get(|round| round.cpu_us) else { continue };
-                let ratio = self.ratio(variant, Variant::Bare, event).map(|it| spread(it, 2));
-                let whole = |figure| get(figure).map_or(String::new(), |it| format!("{:.0}", it.median));
-                writeln!(
-                    text,
-                    "| {} | {} | {} | {} | {} | {} | {:.0} % |",
-                    described(variant),
-                    spread(cpu, 1),
-                    ratio.unwrap_or_default(),
-                    whole(|round| round.per_second),
-                    whole(|round| round.p50_us),
-                    whole(|round| round.p99_us),
-                    get(|round| round.busy * 100.0).map_or(0.0, |it| it.median),
-                )?;
+fn comparison(results: &Results) -> Result<String> {
+    let mut text = String::new();
+    for event in compared(results) {
+        let kind = if event.customer { "" } else { ", answered 204" };
+        let columns =
+            ["", "µs of processor time", "times no filter", "requests/s", "p50, µs", "p99, µs", "Envoy busy, %"];
+        write!(text, "### {}{kind}\n\n{}", size(event.bytes), head(&columns))?;
+        for variant in Variant::ALL {
+            if results.rounds(variant, event).is_none() {
+                continue;
             }
-        }
-        Ok(())
-    }
-
-    fn parts(&self, text: &mut String) -> Result<()> {
-        *text += "\n## Where the time goes\n\nWhat each step adds, in µs for each request; the steps are the variants above.\n\n\
-                  | event | Envoy itself | entering a Wasm filter | getting and setting headers and body | reading the event |\n\
-                  | --- | --- | --- | --- | --- |\n";
-        for event in self.events(Variant::Edits) {
-            let step = |from: Option<Variant>, to| {
-                let to = self.rounds(to, event)?;
-                let differences = to.iter().enumerate().map(|(round, to)| {
-                    let from = from.and_then(|from| self.rounds(from, event)?.get(round));
-                    to.cpu_us - from.map_or(0.0, |from| from.cpu_us)
-                });
-                Some(spread(Spread::of(differences)?, 1))
-            };
-            let steps = [
-                step(None, Variant::Bare),
-                step(Some(Variant::Bare), Variant::Noop),
-                step(Some(Variant::Noop), Variant::Edits),
-                step(Some(Variant::Edits), Variant::Shipped),
-            ];
-            let Some(steps) = steps.into_iter().collect::<Option<Vec<_>>>() else { continue };
-            writeln!(text, "| {} | {} |", size(event.bytes), steps.join(" | "))?;
-        }
-        if !self.mapping.is_empty() {
-            *text += "\nThe mapping alone, built for this machine, by `cargo bench`:\n\n| event | µs | GB/s |\n| --- | --- | --- |\n";
-            for mapping in &self.mapping {
-                let rate = down(mapping.bytes as f64 / mapping.nanoseconds);
-                writeln!(text, "| {} | {} | {rate} |", size(mapping.bytes), up(mapping.nanoseconds / 1e3))?;
-            }
-        }
-        if !self.instructions.is_empty() {
-            *text += "\nThe WebAssembly instructions of a request, and the calls between Envoy and the filter, in both directions, by `make \
-                      instructions`; `edits` is the filter that reads nothing. It is the calls that cost, and not what is done in them:\n\n";
-            *text += &self.instructions;
-        }
-        Ok(())
-    }
-
-    fn growth(&self, text: &mut String) -> Result<()> {
-        *text += "\n## Growth\n\n![Processor time against the size of the event](benchmarks/size.svg)\n\n";
-        if let Some(line) = Line::through(&self.cost_by_size(Variant::Shipped)) {
+            let get = |figure: fn(&Round) -> f64| or_nothing(results.spread(variant, event, figure));
             writeln!(
                 text,
-                "A line through the points of the filter: {:.1} µs, and {:.2} µs for each KiB. No point is further from it \
-                 than {} %.\n",
-                line.offset,
-                line.slope,
-                up(line.furthest * 100.0)
+                "| {} | {} | {} | {} | {} | {} | {} |",
+                described(variant),
+                get(|round| round.cpu_us),
+                or_nothing(results.ratio(variant, Variant::Bare, event)),
+                get(|round| round.per_second),
+                get(|round| round.p50_us),
+                get(|round| round.p99_us),
+                get(|round| round.busy * 100.0),
             )?;
         }
-        if self.workers.is_empty() {
-            return Ok(());
-        }
-        *text += "![Requests a second against the number of workers](benchmarks/workers.svg)\n\n\
-                  The load and the stand-in for Segment run on the same processors here, so that more workers have less of\n\
-                  them left; the processor time for each request tells what a worker more costs.\n\n\
-                  | workers | | requests/s | µs of processor time |\n| --- | --- | --- | --- |\n";
-        for it in &self.workers {
-            let get = |figure: fn(&Round) -> f64| Spread::of(it.rounds.iter().map(figure)).context("no round");
-            let (rate, cpu) = (get(|round| round.per_second)?, get(|round| round.cpu_us)?);
-            writeln!(
-                text,
-                "| {} | {} | {} | {} |",
-                it.workers,
-                described(it.variant),
-                spread(rate, 0),
-                spread(cpu, 1)
-            )?;
-        }
-        Ok(())
+        text.push('\n');
     }
+    text.truncate(text.trim_end().len());
+    Ok(text + "\n")
+}
 
-    fn footprint_table(&self, text: &mut String) -> Result<()> {
-        if self.footprints.is_empty() {
-            return Ok(());
-        }
-        *text += "\n## Start-up, memory, size\n\nWith two workers; the memory after some events of 2 KiB.\n\n\
-                  | | ms until it takes connections | MB resident | module, kB |\n| --- | --- | --- | --- |\n";
-        for it in &self.footprints {
-            let start = Spread::of(it.start_ms.iter().copied()).context("no start")?;
-            let module = it.module.map_or(String::new(), |bytes| format!("{:.1}", bytes as f64 / 1e3));
-            writeln!(
-                text,
-                "| {} | {} | {:.1} | {module} |",
-                described(it.variant),
-                spread(start, 0),
-                it.resident as f64 / 1e6
-            )?;
-        }
-        Ok(())
-    }
-
-    fn soak_section(&self, text: &mut String) -> Result<()> {
-        let Some(soak) = &self.soak else { return Ok(()) };
-        let (requests, _) = soak.samples.last().context("no sample")?;
-        write!(
-            text,
-            "\n## Soak\n\n![Memory over a long run](benchmarks/soak.svg)\n\nOver {requests} requests, events of all sizes in \
-             turn, Envoy's memory grew by {:.2} MB from a tenth of the run to its end (`make soak`).\n",
-            soak.growth().context("no growth")? as f64 / 1e6,
-        )?;
-        if soak.machine != self.machine {
-            text.push('\n');
-            machine(text, &soak.machine)?;
-        }
-        Ok(())
-    }
-
-    /// The events that all variants got.
-    fn compared(&self) -> Vec<Event> {
-        let measured = |event: &Event| self.rounds(Variant::Shipped, *event).is_some();
-        EVENTS.into_iter().filter(measured).collect()
-    }
-
-    /// Size in KiB, and median processor time in µs.
-    fn cost_by_size(&self, variant: Variant) -> Vec<(f64, f64)> {
-        let events = self.events(variant).into_iter().filter(|event| event.customer);
-        let point = |event: Event| {
-            let cpu = self.spread(variant, event, |round| round.cpu_us)?;
-            Some((event.bytes as f64 / KIB as f64, cpu.median))
+fn steps(results: &Results) -> Result<String> {
+    let columns = [
+        "event",
+        "Envoy itself",
+        "entering a Wasm filter",
+        "getting and setting headers and body",
+        "reading the event",
+    ];
+    let mut text = head(&columns);
+    for event in results.events(Variant::Edits) {
+        let step = |from: Option<Variant>, to| {
+            let to = results.rounds(to, event)?;
+            let differences = to.iter().enumerate().map(|(round, to)| {
+                let from = from.and_then(|from| results.rounds(from, event)?.get(round));
+                to.cpu_us - from.map_or(0.0, |from| from.cpu_us)
+            });
+            Some(Spread::of(differences)?.to_string())
         };
-        events.filter_map(point).collect()
-    }
-
-    fn plots(&self) -> Vec<(&'static str, String)> {
-        let compared = self.compared();
-        let cpu = Variant::ALL.into_iter().map(|variant| {
-            let figure = |event: &Event| self.spread(variant, *event, |round| round.cpu_us);
-            let points = compared.iter().enumerate().filter_map(|(at, event)| Some((at as f64, figure(event)?.median)));
-            series(variant, points.collect())
-        });
-        let groups: Vec<_> = compared
-            .iter()
-            .map(|event| format!("{}{}", size(event.bytes), if event.customer { "" } else { ", 204" }))
-            .collect();
-        let by_size = [Variant::Bare, Variant::Edits, Variant::Shipped, Variant::Lua];
-        let by_size = by_size.map(|it| series(it, self.cost_by_size(it)));
-        let by_workers = [Variant::Bare, Variant::Shipped].map(|variant| {
-            let own = self.workers.iter().filter(|it| it.variant == variant);
-            let rate = |rounds: &[Round]| Spread::of(rounds.iter().map(|round| round.per_second));
-            let points = own.filter_map(|it| Some((f64::from(it.workers), rate(&it.rounds)?.median)));
-            series(variant, points.collect())
-        });
-        let time = "µs of processor time";
-        let mut plots = vec![
-            (
-                "cpu",
-                Plot {
-                    title: "Processor time for each request",
-                    x: "size of the event",
-                    y: time,
-                    series: cpu.collect(),
-                }
-                .bars(&groups),
-            ),
-            (
-                "size",
-                Plot {
-                    title: "Processor time against the size of the event",
-                    x: "KiB",
-                    y: time,
-                    series: by_size.into(),
-                }
-                .lines(),
-            ),
+        let steps = [
+            step(None, Variant::Bare),
+            step(Some(Variant::Bare), Variant::Noop),
+            step(Some(Variant::Noop), Variant::Edits),
+            step(Some(Variant::Edits), Variant::Shipped),
         ];
-        if !self.workers.is_empty() {
-            let title = "Requests a second against the number of workers, events of 2 KiB";
-            let plot = Plot { title, x: "workers", y: "requests a second", series: by_workers.into() };
-            plots.push(("workers", plot.lines()));
-        }
-        if let Some(soak) = &self.soak {
-            let points = soak.samples.iter().map(|(requests, bytes)| (*requests as f64, *bytes as f64 / 1e6)).collect();
-            let series = vec![series(Variant::Shipped, points)];
-            let plot = Plot { title: "Memory over a long run", x: "requests", y: "MB resident", series };
-            plots.push(("soak", plot.lines()));
-        }
-        plots
+        let Some(steps) = steps.into_iter().collect::<Option<Vec<_>>>() else { continue };
+        writeln!(text, "| {} | {} |", size(event.bytes), steps.join(" | "))?;
     }
+    Ok(text)
 }
 
-/// Makes the report anew from the results, and says what the README has of them.
-pub fn run(into: Option<PathBuf>) -> Result<()> {
-    let docs = into.unwrap_or_else(own_docs);
-    let results = Results::read(&docs)?.context("there are no results: run `make bench` first")?;
-    results.write(&docs)?;
-    print!("{}", results.headline()?);
-    Ok(())
+fn mapping(results: &Results) -> Result<String> {
+    let mut text = head(&["event", "µs", "GB/s"]);
+    for mapping in &results.mapping {
+        let rate = figure(mapping.bytes as f64 / mapping.nanoseconds);
+        writeln!(text, "| {} | {} | {rate} |", size(mapping.bytes), figure(mapping.nanoseconds / 1e3))?;
+    }
+    Ok(text)
 }
 
-/// Where the project keeps its results.
-pub fn own_docs() -> PathBuf {
-    workspace_root().join("docs")
+fn growth(results: &Results) -> Result<String> {
+    let mut text = head(&["µs for any event", "µs for each KiB", "largest distance of an event from that line, %"]);
+    if let Some(line) = Line::through(&cost_by_size(results, Variant::Shipped)) {
+        let Line { offset, slope, furthest } = line;
+        writeln!(text, "| {} | {} | {} |", figure(offset), figure(slope), figure(furthest * 100.0))?;
+    }
+    Ok(text)
+}
+
+fn workers(results: &Results) -> Result<String> {
+    let mut text = head(&["workers", "", "requests/s", "µs of processor time"]);
+    for it in &results.workers {
+        let get = |figure: fn(&Round) -> f64| or_nothing(Spread::of(it.rounds.iter().map(figure)));
+        let (rate, cpu) = (get(|round| round.per_second), get(|round| round.cpu_us));
+        writeln!(text, "| {} | {} | {rate} | {cpu} |", it.workers, described(it.variant))?;
+    }
+    Ok(text)
+}
+
+fn footprint(results: &Results) -> Result<String> {
+    let mut text = head(&["", "ms until it accepts connections", "MB resident", "module, kB"]);
+    for it in &results.footprints {
+        let start = or_nothing(Spread::of(it.start_ms.iter().copied()));
+        let module = it.module.map_or(String::new(), |bytes| figure(bytes as f64 / 1e3));
+        writeln!(text, "| {} | {start} | {} | {module} |", described(it.variant), figure(it.resident as f64 / 1e6))?;
+    }
+    Ok(text)
+}
+
+fn soak(results: &Results) -> Result<String> {
+    let Some(soak) = &results.soak else { return Ok("Not measured.\n".to_owned()) };
+    let (requests, _) = soak.samples.last().context("no sample")?;
+    let growth = figure(soak.growth().context("no growth")? as f64 / 1e6);
+    let mut text = format!("Envoy's memory grew by {growth} MB over {requests} requests.\n");
+    if soak.machine != results.machine {
+        text += &sentence(&soak.machine);
+    }
+    Ok(text)
+}
+
+/// The events that all variants got.
+fn compared(results: &Results) -> Vec<Event> {
+    EVENTS.into_iter().filter(|event| results.rounds(Variant::Shipped, *event).is_some()).collect()
+}
+
+/// Processor time in µs by size in KiB.
+fn cost_by_size(results: &Results, variant: Variant) -> Vec<Point> {
+    let events = results.events(variant).into_iter().filter(|event| event.customer);
+    let point = |event: Event| {
+        let y = results.spread(variant, event, |round| round.cpu_us)?;
+        Some(Point { x: event.bytes as f64 / KIB as f64, y })
+    };
+    events.filter_map(point).collect()
+}
+
+fn plots(results: &Results) -> Vec<(&'static str, String)> {
+    let compared = compared(results);
+    let cpu = Variant::ALL.into_iter().map(|variant| {
+        let figure = |event: &Event| results.spread(variant, *event, |round| round.cpu_us);
+        let points =
+            compared.iter().enumerate().filter_map(|(at, event)| Some(Point { x: at as f64, y: figure(event)? }));
+        series(variant, points.collect())
+    });
+    let groups: Vec<_> = compared
+        .iter()
+        .map(|event| format!("{}{}", size(event.bytes), if event.customer { "" } else { ", 204" }))
+        .collect();
+    let by_size = [Variant::Bare, Variant::Edits, Variant::Shipped, Variant::Lua];
+    let by_size = by_size.map(|it| series(it, cost_by_size(results, it)));
+    let by_workers = [Variant::Bare, Variant::Shipped].map(|variant| {
+        let own = results.workers.iter().filter(|it| it.variant == variant);
+        let rate = |rounds: &[Round]| Spread::of(rounds.iter().map(|round| round.per_second));
+        series(variant, own.filter_map(|it| Some(Point { x: f64::from(it.workers), y: rate(&it.rounds)? })).collect())
+    });
+    let y = "µs of processor time";
+    let title = "Processor time for each request";
+    let bars = Plot { title, x: "size of the event", y, series: cpu.collect() }.bars(&groups);
+    let title = "Processor time against the size of the event";
+    let mut plots = vec![("cpu", bars), ("size", Plot { title, x: "KiB", y, series: by_size.into() }.lines())];
+    if !results.workers.is_empty() {
+        let title = format!("Requests a second against the number of workers, events of {}", size(TYPICAL.bytes));
+        let plot = Plot { title: &title, x: "workers", y: "requests a second", series: by_workers.into() };
+        plots.push(("workers", plot.lines()));
+    }
+    if let Some(soak) = &results.soak {
+        let memory = |bytes: u64| Spread::of([bytes as f64 / 1e6]);
+        let points = soak.samples.iter().filter_map(|(at, bytes)| Some(Point { x: *at as f64, y: memory(*bytes)? }));
+        let series = vec![series(Variant::Shipped, points.collect())];
+        let plot = Plot { title: "Memory over a long run", x: "requests", y: "MB resident", series };
+        plots.push(("soak", plot.lines()));
+    }
+    plots
 }
 
 /// The straight line that fits some points best.
@@ -385,7 +321,8 @@ struct Line {
 }
 
 impl Line {
-    fn through(points: &[(f64, f64)]) -> Option<Self> {
+    fn through(points: &[Point]) -> Option<Self> {
+        let points: Vec<_> = points.iter().map(|point| (point.x, point.y.median)).collect();
         let n = points.len() as f64;
         let mean = |part: fn(&(f64, f64)) -> f64| points.iter().map(part).sum::<f64>() / n;
         let (x, y) = (mean(|point| point.0), mean(|point| point.1));
@@ -397,23 +334,24 @@ impl Line {
     }
 }
 
-fn machine(text: &mut String, machine: &Machine) -> Result<()> {
-    let Machine { cpu, processors, kernel, envoy, date, commit } = machine;
-    Ok(writeln!(
-        text,
-        "Measured on {date} at commit `{commit}`: {cpu}, {processors} processors, Linux {kernel}, Envoy {envoy}."
-    )?)
-}
-
-fn series(variant: Variant, points: Vec<(f64, f64)>) -> Series<'static> {
+fn series(variant: Variant, points: Vec<Point>) -> Series<'static> {
     let colour = Variant::ALL.iter().position(|other| *other == variant).unwrap_or_default();
     Series { name: described(variant), points, colour }
+}
+
+/// The head of a table.
+fn head(columns: &[&str]) -> String {
+    format!("| {} |\n|{}\n", columns.join(" | "), " --- |".repeat(columns.len()))
+}
+
+fn or_nothing(spread: Option<Spread>) -> String {
+    spread.map_or(String::new(), |spread| spread.to_string())
 }
 
 fn described(variant: Variant) -> &'static str {
     match variant {
         Variant::Bare => "no filter",
-        Variant::Noop => "a no-op filter",
+        Variant::Noop => "no-op filter",
         Variant::Edits => "reading nothing",
         Variant::Shipped => "this filter",
         Variant::Lua => "Lua",
@@ -425,53 +363,3 @@ fn described(variant: Variant) -> &'static str {
 fn size(bytes: usize) -> String {
     format!("{} KiB", bytes as f64 / KIB as f64)
 }
-
-fn spread(it: Spread, digits: usize) -> String {
-    format!("{:.digits$} ({:.digits$} to {:.digits$})", it.median, it.min, it.max)
-}
-
-fn up(value: f64) -> String {
-    format!("{:.2}", (value * 100.0).ceil() / 100.0)
-}
-
-fn down(value: f64) -> String {
-    format!("{:.2}", (value * 100.0).floor() / 100.0)
-}
-
-const INTRODUCTION: &str = "\
-# Benchmarks
-
-Written by `make bench` and `make soak`. What the filter costs, beside what else could be in its place: the same Envoy with
-the same `envoy.yaml`, and
-
-- **no filter**: the event is sent on as it is;
-- **a no-op filter**: a Wasm filter that does nothing;
-- **reading nothing**: this filter from its own sources, with the same host calls and the same bytes sent, but the event is
-  not looked at;
-- **this filter** as shipped;
-- **Lua**: the same job in Envoy's Lua filter, with the same outcome for each webhook (`benches/yardsticks/filter.lua`);
-- **buffer filter**: this filter with `hold_request_headers: false` and the stock buffer filter;
-- **Node.js**: the mapping as somebody would write it for a serverless function (`benches/yardsticks/function.js`), in a
-  server of its own that Envoy sends the event to. Its processor time is Envoy's and the server's together.
-
-";
-
-const METHOD: &str = "
-## How it is measured
-
-Each variant runs in an Envoy of its own with one worker, on a processor of its own that all variants share; the load (wrk,
-which sends the next event on a connection when the last one is answered), the stand-in for Segment and Node.js are on the
-others. In each round each variant has one turn with each event, in an order that is another one in each round; a first round
-warms up and does not count. A turn that something else on Envoy's processor disturbed is taken again, and the least disturbed one
-counts. Every answer is checked, and so is the number of calls that reached the stand-in.
-
-Where Envoy is not busy all the time, what is around it holds it back: its requests a second are then no limit of its own, and
-its processor time for each is a little higher than it need be.
-
-A figure is the median of the rounds, and in brackets the least and the most. A ratio is made round by round. Processor time
-is what the kernel counts for all threads of the process. `results.json` beside the plots has every round.
-
-`envoy.yaml` is changed in three places, for all variants alike: no limit on the rate, no TLS to the stand-in, and the access
-log goes to `/dev/null`. Without a filter Envoy cannot tell an event that is to be answered 204, so that there is no such row.
-The Lua filter keeps no metrics, which Lua cannot; the function does not keep the event's bytes.
-";

@@ -1,8 +1,15 @@
 //! What was measured: all of it, in a form for programs. The report is made from this and nothing else.
 
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
 use benches::events::Event;
 use benches::yardstick::Variant;
+use sandbox::workspace_root;
 use serde::{Deserialize, Serialize};
+
+use crate::figure::Spread;
 
 /// Everything. What a run leaves out is empty.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -126,30 +133,31 @@ pub struct Round {
     pub disturbed: f64,
 }
 
-/// A median, and what it lies between.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Spread {
-    /// The least.
-    pub min: f64,
-    /// The one in the middle.
-    pub median: f64,
-    /// The most.
-    pub max: f64,
-}
+/// The results, for programs.
+const FILE: &str = "benchmarks/results.json";
 
-impl Spread {
-    /// The spread of some values; none of none.
-    pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
-        let mut values: Vec<f64> = values.into_iter().collect();
-        values.sort_by(f64::total_cmp);
-        let (first, last) = (*values.first()?, *values.last()?);
-        let middle = values.len() / 2;
-        let median = if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 };
-        Some(Self { min: first, median, max: last })
-    }
+/// Where the project keeps its results.
+pub fn own_docs() -> PathBuf {
+    workspace_root().join("docs")
 }
 
 impl Results {
+    /// The results that were written into this folder, if any.
+    pub fn read(docs: &Path) -> Result<Option<Self>> {
+        let file = docs.join(FILE);
+        if !file.exists() {
+            return Ok(None);
+        }
+        let results = serde_json::from_slice(&fs::read(&file)?);
+        results.map(Some).with_context(|| format!("{}: run `make bench` anew", file.display()))
+    }
+
+    /// Writes them into this folder.
+    pub fn write(&self, docs: &Path) -> Result<()> {
+        fs::create_dir_all(docs.join("benchmarks"))?;
+        Ok(fs::write(docs.join(FILE), serde_json::to_string_pretty(self)? + "\n")?)
+    }
+
     /// A figure of a variant's, for an event.
     pub fn spread(&self, variant: Variant, event: Event, figure: impl Fn(&Round) -> f64) -> Option<Spread> {
         Spread::of(self.rounds(variant, event)?.iter().map(figure))

@@ -7,10 +7,11 @@ use benches::events::EVENTS;
 use benches::yardstick::{Gateway, Variant};
 use clap::Args;
 use sandbox::process::pin_self;
+use sandbox::say;
 
 use crate::proc;
-use crate::report::own_docs;
-use crate::results::{Machine, Results, Soak};
+use crate::report;
+use crate::results::{Machine, Results, Soak, own_docs};
 use crate::turn::{Processors, for_load, load_of, measure, options, upstream};
 
 /// What Envoy may grow by from a tenth of the run to its end, in bytes: what its allocator and V8 keep for later varies.
@@ -53,7 +54,8 @@ pub async fn run(parameters: Parameters) -> Result<()> {
     let mut results = Results::read(&docs)?.unwrap_or_default();
     results.soak = Some(soak);
     results.write(&docs)?;
-    println!("Envoy's memory grew by {growth} bytes in {requests} requests; {BOUND} are allowed");
+    report::write(&results, &docs)?;
+    say!("Envoy's memory grew by {growth} bytes in {requests} requests; {BOUND} are allowed");
     ensure!(growth <= BOUND, "that is too much");
     Ok(())
 }

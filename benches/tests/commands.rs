@@ -1,5 +1,5 @@
-//! `make bench` and `make soak`, as short as they get: whether they still measure, not what. The filter and the yardsticks
-//! must have been built, and wrk and Node.js be installed.
+//! `make bench`, `make soak` and `make report`. They run as briefly as possible: the tests check that they measure, not what.
+//! The filter and the yardsticks must have been built, and wrk and Node.js must be installed.
 
 use std::fs;
 use std::path::Path;
@@ -15,13 +15,13 @@ use sandbox::stigg::Webhook;
 use sandbox::workspace_root;
 use serde_json::Value;
 
-/// Loads are not to get into each other's way.
+/// One load at a time, so that none slows down another.
 fn turn() -> MutexGuard<'static, ()> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Runs the program with these arguments and this folder for the results. Returns what it says.
+/// Runs the program with these arguments and this folder for the results. Returns what it prints.
 fn run(arguments: &[&str], into: &Path) -> Result<String> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_benches"));
     let output = command.args(arguments).arg("--into").arg(into).output()?;
@@ -34,7 +34,7 @@ fn results(docs: &Path) -> Result<Value> {
 }
 
 #[test]
-fn every_variant_is_measured() -> Result<()> {
+fn each_alternative_is_measured() -> Result<()> {
     let _turn = turn();
     let docs = tempfile::tempdir()?;
     let arguments = ["bench", "--comparison", "--rounds", "1", "--seconds", "1", "--sizes", "512"];
@@ -52,13 +52,13 @@ fn every_variant_is_measured() -> Result<()> {
         let (p50, p99) = (round["p50_us"].as_f64(), round["p99_us"].as_f64());
         assert!(p50 <= p99, "{cell}");
     }
-    let report = fs::read_to_string(docs.path().join("benchmarks.md"))?;
-    assert!(report.contains("### 0.5 KiB"), "{report}");
+    let page = fs::read_to_string(docs.path().join("benchmarks.md"))?;
+    assert!(page.contains("### 0.5 KiB") && !page.contains("### 2 KiB"), "{page}");
     Ok(())
 }
 
 #[test]
-fn the_soak_looks_at_the_memory_after_each_turn() -> Result<()> {
+fn the_soak_measures_the_memory_after_each_turn() -> Result<()> {
     let _turn = turn();
     let docs = tempfile::tempdir()?;
     run(&["soak", "--requests", "1"], docs.path())?;
@@ -72,9 +72,8 @@ fn the_soak_looks_at_the_memory_after_each_turn() -> Result<()> {
     Ok(())
 }
 
-/// The report, its plots and the lines in the README are what the results say.
 #[test]
-fn the_report_is_made_of_the_results() -> Result<()> {
+fn the_page_its_plots_and_the_readme_say_what_the_results_say() -> Result<()> {
     let docs = workspace_root().join("docs");
     let anew = tempfile::tempdir()?;
     fs::create_dir(anew.path().join("benchmarks"))?;
@@ -85,19 +84,18 @@ fn the_report_is_made_of_the_results() -> Result<()> {
     let mut files = vec!["benchmarks.md".into()];
     for plot in fs::read_dir(anew.path().join("benchmarks"))? {
         let file = Path::new("benchmarks").join(plot?.file_name());
-        // What the rest is made of; reading and writing a number may change its last digit.
         if file.extension().is_some_and(|extension| extension == "svg") {
             files.push(file);
         }
     }
     for file in files {
         let (made, kept) = (fs::read_to_string(anew.path().join(&file))?, fs::read_to_string(docs.join(&file))?);
-        assert!(made == kept, "{} is not what the results say: run `cargo run -p benches -- report`", file.display());
+        assert!(made == kept, "{} is not what the results say: run `make report`", file.display());
     }
     Ok(())
 }
 
-/// Or the difference between the two would not be the reading alone.
+/// Otherwise the difference between the two would not be the reading alone.
 #[tokio::test]
 async fn reading_nothing_sends_the_same_bytes() -> Result<()> {
     let mut sent = Vec::new();

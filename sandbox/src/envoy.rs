@@ -99,6 +99,8 @@ pub struct Access {
     pub duration_ms: u64,
     /// From its first byte to the first of Segment's answer, in milliseconds; none where it was not sent on.
     pub segment_ms: Option<u64>,
+    /// The name of the route that it took; none if it took none.
+    pub route: Option<String>,
     /// The size of its body.
     pub bytes_in: u64,
 }

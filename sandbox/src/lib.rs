@@ -10,6 +10,7 @@ pub mod envoy;
 pub mod fixtures;
 pub mod image;
 pub mod marked;
+pub mod output;
 pub mod process;
 pub mod pypi;
 pub mod segment;

@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 use sandbox::envoy::{Config, locate};
-use sandbox::{image, workspace_root};
+use sandbox::output::exit_code;
+use sandbox::{image, say, workspace_root};
 
 use crate::commands::{explain, run, send};
 
@@ -34,24 +35,23 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let result = match Command::parse() {
-        Command::Envoy => locate().map(|binary| println!("{}", binary.display())),
+        Command::Envoy => envoy(),
         Command::Image { version } => image(&version),
         Command::Run(options) => run::run(options).await,
         Command::Send(options) => send::send(options).await,
         Command::Explain(options) => explain::explain(&options),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("Error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(result)
+}
+
+fn envoy() -> Result<()> {
+    say!("{}", locate()?.display());
+    Ok(())
 }
 
 fn image(version: &str) -> Result<()> {
     let folder = workspace_root().join("target/image");
     let digest = image::write(&Config::shipped()?.module_file()?, version, &folder)?;
-    println!("{digest}");
+    say!("{digest}");
     Ok(())
 }

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 /// An event, and what becomes of it.
+#[derive(Debug)]
 pub struct Fixture {
     /// Its type.
     pub name: String,

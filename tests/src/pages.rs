@@ -21,6 +21,7 @@ pub fn pages() -> Result<Vec<String>> {
 }
 
 /// A fenced block of a page.
+#[derive(Debug)]
 pub struct Block {
     /// Where it begins, for messages.
     pub place: String,

@@ -1,10 +1,10 @@
 //! A Stigg event beside the call that the filter made of it.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 
 use serde::Serialize;
 
-use super::pretty::{self, Line};
+use super::pretty::{self, Line, Paths, ROOT, Step};
 
 /// Both sides, row by row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -62,41 +62,42 @@ pub enum Properties {
 }
 
 impl Difference {
-    /// Compares them; none where either is no JSON.
+    /// Compares them; none if one of them is not JSON, or is nested too deep.
     pub fn between(event: &str, call: &str) -> Option<Self> {
-        let (event_lines, call_lines) = (pretty::lines(event)?, pretty::lines(call)?);
-        let places = [vec!["\"properties\""], vec!["\"batch\"", "0", "\"properties\""]];
-        let place = places.into_iter().find(|place| call_lines.iter().any(|line| line.path == *place));
-        let inside = |line: &Line| {
-            let place = place.as_ref().filter(|place| line.path.iter().take(place.len()).eq(place.iter()))?;
-            Some(line.path[place.len()..].to_vec())
+        let mut paths = Paths::default();
+        let call_lines = pretty::lines(call, ROOT, &mut paths)?;
+        let properties = Step::Member("properties");
+        let places = [vec![properties], vec![Step::Member("batch"), Step::Element(0), properties]];
+        let place = places.iter().find_map(|place| paths.find(ROOT, place));
+        let event_lines = pretty::lines(event, place.unwrap_or(ROOT), &mut paths)?;
+        let Some(place) = place else {
+            let rows = call_lines.iter().map(Row::added).collect();
+            return Some(Self { rows, properties: Properties::Missing });
         };
-        let start = call_lines.iter().position(|line| inside(line).is_some()).unwrap_or(call_lines.len());
-        let end = call_lines.iter().rposition(|line| inside(line).is_some()).map_or(start, |last| last + 1);
 
-        let added = |line: &Line| Row { mark: Mark::Added, event: None, call: Some(line.into()), origin: None };
-        let mut rows: Vec<_> = call_lines[..start].iter().map(added).collect();
+        let is_inside = |line: &Line| paths.starts_with(line.path, place);
+        let start = call_lines.iter().position(is_inside).unwrap_or(call_lines.len());
+        let end = call_lines.iter().rposition(is_inside).map_or(start, |last| last + 1);
+        let mut rows: Vec<_> = call_lines[..start].iter().map(Row::added).collect();
         // What stays keeps its order.
         let mut stayed = call_lines[start..end].iter().peekable();
-        for line in event_lines.iter().filter(|_| place.is_some()) {
-            let call = stayed.next_if(|call| inside(call).as_ref() == Some(&line.path));
+        for line in &event_lines {
+            let call = stayed.next_if(|call| call.path == line.path);
             let mark = if call.is_some() { Mark::Both } else { Mark::LeftOut };
             rows.push(Row { mark, event: Some(line.into()), call: call.map(Into::into), origin: None });
         }
-        rows.extend(stayed.chain(&call_lines[end..]).map(added));
+        rows.extend(stayed.chain(&call_lines[end..]).map(Row::added));
 
-        let properties = match &place {
-            None => Properties::Missing,
-            Some(_) if call.contains(event) => Properties::Unchanged,
-            Some(_) => {
-                let stayed: BTreeSet<_> = call_lines.iter().filter_map(inside).collect();
-                let left_out = event_lines.iter().map(|line| line.path.as_slice()).filter(|path| {
-                    !stayed.contains(*path) && path.split_last().is_some_and(|(_, parent)| stayed.contains(parent))
-                });
-                let mut left_out: Vec<_> = left_out.map(name).collect();
-                left_out.dedup();
-                Properties::Without(left_out)
-            }
+        let properties = if call.contains(event) {
+            Properties::Unchanged
+        } else {
+            let stayed: HashSet<_> = call_lines[start..end].iter().map(|line| line.path).collect();
+            let left_out = event_lines.iter().map(|line| line.path).filter(|path| {
+                !stayed.contains(path) && paths.split_last(*path).is_some_and(|(parent, _)| stayed.contains(&parent))
+            });
+            let mut left_out: Vec<_> = left_out.collect();
+            left_out.dedup();
+            Properties::Without(left_out.into_iter().map(|path| paths.name(path, place)).collect())
         };
         Some(Self { rows, properties })
     }
@@ -112,22 +113,23 @@ impl Difference {
     }
 }
 
-/// An event that no call was made of; each line as it is where it is no JSON.
+/// An event without a call. A text that is not JSON keeps its lines.
 pub fn event_alone(event: &str) -> Vec<Row> {
-    let lines = pretty::lines(event)
-        .unwrap_or_else(|| event.lines().map(|line| Line { path: Vec::new(), text: line.to_owned() }).collect());
+    let lines = pretty::lines(event, ROOT, &mut Paths::default())
+        .unwrap_or_else(|| event.lines().map(|line| Line { path: ROOT, depth: 0, text: line.to_owned() }).collect());
     lines.iter().map(|line| Row { mark: Mark::Both, event: Some(line.into()), call: None, origin: None }).collect()
+}
+
+impl Row {
+    fn added(line: &Line) -> Self {
+        Self { mark: Mark::Added, event: None, call: Some(line.into()), origin: None }
+    }
 }
 
 impl From<&Line> for Shown {
     fn from(line: &Line) -> Self {
-        Self { depth: line.path.len(), text: line.text.clone() }
+        Self { depth: line.depth, text: line.text.clone() }
     }
-}
-
-fn name(path: &[String]) -> String {
-    let steps: Vec<_> = path.iter().map(|key| key.trim_matches('"')).collect();
-    steps.join(".")
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use sandbox::fixtures;
+use sandbox::say;
 use serde_json::Value;
 use stigg_segment::config::{Config, Environment};
 use stigg_segment::filter::{Filter, Step};
@@ -13,9 +14,9 @@ use stigg_segment::mapping::Call;
 use stigg_segment::reply::{Ignored, Reply};
 use stigg_segment::verify::{SECRET_HEADER, Verification};
 
+use super::decision::{ANY_SECRET, parse, why};
 use super::difference::{Difference, Properties};
 use super::endpoint::PATH;
-use super::origins::{ANY_SECRET, parse, why};
 use super::pretty::pretty;
 
 /// What is explained.
@@ -41,16 +42,13 @@ pub fn explain(options: &Options) -> Result<()> {
     };
     let config = parse(&configuration)?;
     for warning in &config.warnings {
-        println!("{:12}{warning}", "warning");
+        say!("{:12}{warning}", "warning");
     }
     let environment = config.environment(options.path.as_bytes());
     let step = step(config, environment.as_deref(), &options.path, &event);
     match (step, &environment) {
         (Step::Forward(_, call), Some(environment)) => show_call(&call, environment, &event),
-        (Step::Reply(reply), environment) => {
-            show_reply(reply, environment.as_deref(), event.len());
-            Ok(())
-        }
+        (Step::Reply(reply), environment) => show_reply(reply, environment.as_deref(), event.len()),
         (step, _) => anyhow::bail!("the filter does not come to an end: {step:?}"),
     }
 }
@@ -71,19 +69,20 @@ fn step(config: Config, environment: Option<&Environment>, path: &str, event: &[
     }
 }
 
-fn show_reply(reply: Reply, environment: Option<&Environment>, size: usize) {
+fn show_reply(reply: Reply, environment: Option<&Environment>, size: usize) -> Result<()> {
     let what = match reply {
         Reply::Ignored(_) => "ignored",
-        Reply::Rejected(_) => "refused",
+        Reply::Rejected(_) => "rejected",
     };
-    println!("{:12}{what}: {} {}", "decision", reply.status(), reply.code());
-    println!("{:12}{}", "", reply.message());
-    let Some(environment) = environment else { return };
+    say!("{:12}{what}: {} {}", "decision", reply.status(), reply.code());
+    say!("{:12}{}", "", reply.message());
+    let Some(environment) = environment else { return Ok(()) };
     if reply == Ignored::NoCustomer.into() {
         let places: Vec<_> = environment.mapping.user_id_paths().map(|path| path.steps().join(".")).collect();
-        println!("{:12}A customer's id would be at {}.", "", places.join(" or "));
+        say!("{:12}A customer's id would be at {}.", "", places.join(" or "));
     }
-    println!("{:12}{size} bytes, of at most {}", "body", environment.max_body_bytes);
+    say!("{:12}{size} bytes, of at most {}", "body", environment.max_body_bytes);
+    Ok(())
 }
 
 fn show_call(call: &Call, environment: &Environment, event: &[u8]) -> Result<()> {
@@ -96,20 +95,20 @@ fn show_call(call: &Call, environment: &Environment, event: &[u8]) -> Result<()>
 
     let kinds = calls.into_iter().flatten().filter_map(|call| call["type"].as_str()).collect::<Vec<_>>();
     let what = if kinds.is_empty() { "a track call".to_owned() } else { format!("a batch: {}", kinds.join(", ")) };
-    println!("{:12}sent to Segment as {what}", "decision");
+    say!("{:12}sent to Segment as {what}", "decision");
     for (field, origin) in why(&origins) {
         match &track[field] {
-            Value::Null => println!("{field:12}left out: {origin}"),
-            value => println!("{field:12}{value}, {origin}"),
+            Value::Null => say!("{field:12}left out: {origin}"),
+            value => say!("{field:12}{value}, {origin}"),
         }
     }
     let difference = Difference::between(std::str::from_utf8(event)?, &body);
     match difference.map(|difference| difference.properties) {
-        Some(Properties::Without(paths)) => println!("{:12}the event without {}", "properties", paths.join(", ")),
-        _ => println!("{:12}the event, byte for byte", "properties"),
+        Some(Properties::Without(paths)) => say!("{:12}the event without {}", "properties", paths.join(", ")),
+        _ => say!("{:12}the event, byte for byte", "properties"),
     }
-    println!("{:12}{} bytes, of at most {}", "body", event.len(), environment.max_body_bytes);
-    println!("{:12}{} bytes, of at most {}", "call", body.len(), environment.max_call_bytes);
-    println!("\n{}", pretty(&body));
+    say!("{:12}{} bytes, of at most {}", "body", event.len(), environment.max_body_bytes);
+    say!("{:12}{} bytes, of at most {}", "call", body.len(), environment.max_call_bytes);
+    say!("\n{}", pretty(&body));
     Ok(())
 }

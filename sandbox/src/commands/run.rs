@@ -12,9 +12,10 @@ use std::time::UNIX_EPOCH;
 
 use anyhow::{Context, Result, bail, ensure};
 use sandbox::envoy::{self, Config, Envoy, PLUGIN, ROUTE};
+use sandbox::say;
 use sandbox::segment::{Call, Segment};
 use sandbox::workspace_root;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast::error::RecvError;
 
@@ -87,8 +88,9 @@ async fn with_stand_in(options: Options) -> Result<()> {
 async fn serve(options: Options) -> Result<Infallible> {
     let segment = Segment::start().await?;
     let mut config = Config::shipped()?.on_loopback_at(unless_taken)?.upstream(&segment)?.tapped()?;
+    let mut paths = vec![PATH.to_owned()];
     if let Some(file) = &options.config {
-        config = configured(config, file).with_context(|| format!("in {}", file.display()))?;
+        (config, paths) = configured(config, file).with_context(|| format!("in {}", file.display()))?;
     }
     let plugin = config.get(&format!("{PLUGIN}/configuration/value"))?.as_str().unwrap_or_default().to_owned();
     let secret = made_up();
@@ -99,21 +101,23 @@ async fn serve(options: Options) -> Result<Infallible> {
     let mut tap = envoy.tap().await?;
     let mut access_log = 0;
 
-    let endpoint = Endpoint { url: envoy.url(PATH), secret };
+    let urls: Vec<_> = paths.iter().map(|path| envoy.url(path)).collect();
+    let [url, ..] = urls.as_slice() else { bail!("there is no path for webhooks") };
+    let endpoint = Endpoint { url: url.clone(), secret };
     let _published = endpoint.publish(&options.running_file)?;
     let webhooks = Arc::new(Webhooks::new(plugin));
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, unless_taken(DEBUGGER_PORT))).await?;
-    welcome(&envoy, &segment, &endpoint, listener.local_addr()?);
+    welcome(&envoy, &segment, &endpoint, &urls, listener.local_addr()?)?;
     let debugger = debugger::serve(listener, Arc::clone(&webhooks), endpoint);
     tokio::pin!(debugger);
     loop {
         tokio::select! {
             call = calls.recv() => match call {
                 Ok(call) => {
-                    show(&call);
+                    show(&call)?;
                     webhooks.sent(call);
                 }
-                Err(RecvError::Lagged(missed)) => println!("({missed} calls not shown)\n"),
+                Err(RecvError::Lagged(missed)) => say!("({missed} calls not shown)\n"),
                 Err(RecvError::Closed) => unreachable!("the stand-in is still there"),
             },
             access = envoy.next_access(&mut access_log) => webhooks.ended(access),
@@ -127,17 +131,44 @@ async fn serve(options: Options) -> Result<Infallible> {
     }
 }
 
-/// With the filter's own configuration from a file. `envoy.yaml` says how the request's headers are held, and the
-/// secrets are the sandbox's.
-fn configured(config: Config, file: &Path) -> Result<Config> {
+/// With the filter's own configuration from a file, and the paths that it takes webhooks at. `envoy.yaml` says how the
+/// request's headers are held, and the secrets are the sandbox's. Each environment gets a route with its path as its name.
+fn configured(config: Config, file: &Path) -> Result<(Config, Vec<String>)> {
     let mut own: Value = serde_json::from_slice(&fs::read(file)?)?;
-    let fields = own.as_object_mut().context("expected a JSON object")?;
+    let common = own.as_object_mut().context("expected a JSON object")?;
+    common.insert("hold_request_headers".to_owned(), true.into());
+    remove_secrets(common);
+    let also = common.get("also").cloned();
+    let mut config = config.set(&format!("{ROUTE}/route/prefix_rewrite"), endpoint_for(also.as_ref()).into())?;
+    let route = config.get(ROUTE)?.clone();
+    let mut routes = Vec::new();
+    for (path, environment) in common.get_mut("environments").and_then(Value::as_object_mut).into_iter().flatten() {
+        let environment = environment.as_object_mut().with_context(|| format!("expected an object for {path}"))?;
+        remove_secrets(environment);
+        let mut route = route.clone();
+        route["name"] = path.as_str().into();
+        route["match"]["path"] = path.as_str().into();
+        route["route"]["prefix_rewrite"] = endpoint_for(environment.get("also").or(also.as_ref())).into();
+        routes.push((path.clone(), route));
+    }
+    if routes.is_empty() {
+        return Ok((config.plugin_configuration(own)?, vec![PATH.to_owned()]));
+    }
+    let (paths, routes): (Vec<_>, Vec<_>) = routes.into_iter().unzip();
+    let (all, _) = ROUTE.rsplit_once('/').context("a route is in a list")?;
+    config.at(all)?.as_array_mut().context("routes are a list")?.splice(0..0, routes);
+    Ok((config.plugin_configuration(own)?, paths))
+}
+
+fn remove_secrets(fields: &mut Map<String, Value>) {
     fields.remove("write_key");
     fields.remove("webhook_secret");
-    fields.insert("hold_request_headers".to_owned(), true.into());
-    let is_batch = fields.get("also").and_then(Value::as_array).is_some_and(|also| !also.is_empty());
-    let config = config.plugin_configuration(own)?;
-    if is_batch { config.set(&format!("{ROUTE}/route/prefix_rewrite"), "/v1/batch".into()) } else { Ok(config) }
+}
+
+/// Where Segment takes the calls: a batch if there is more than one for each event.
+fn endpoint_for(also: Option<&Value>) -> &'static str {
+    let is_batch = also.and_then(Value::as_array).is_some_and(|also| !also.is_empty());
+    if is_batch { "/v1/batch" } else { "/v1/track" }
 }
 
 /// The port itself if it is free, else one the system chooses.
@@ -150,13 +181,13 @@ fn made_up() -> String {
     repeat_with(fastrand::alphanumeric).take(32).collect()
 }
 
-fn welcome(envoy: &Envoy, segment: &Segment, endpoint: &Endpoint, debugger: SocketAddr) {
+fn welcome(envoy: &Envoy, segment: &Segment, endpoint: &Endpoint, urls: &[String], debugger: SocketAddr) -> Result<()> {
     let Endpoint { url, secret } = endpoint;
-    println!(
+    say!(
         "\
 Every webhook, what became of it, and buttons that send some: http://{debugger}
 
-Envoy takes Stigg's webhooks at {url} and sends track calls to a stand-in for Segment at https://{segment}.
+Envoy takes Stigg's webhooks at {urls} and sends track calls to a stand-in for Segment at https://{segment}.
 Envoy's admin interface is at http://{admin}.
 
 Send an event about a customer, which becomes the track call shown below (or `make send` in another terminal):
@@ -171,15 +202,17 @@ Send one about no customer, which the filter answers itself, with another last l
 
 Ctrl-C ends all of it.
 ",
+        urls = urls.join(" and "),
         segment = segment.addr(),
         admin = envoy.admin_addr(),
     );
+    Ok(())
 }
 
-fn show(call: &Call) {
+fn show(call: &Call) -> Result<()> {
     let json = call.json();
     let seconds = call.arrived.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    println!(
+    say!(
         "{:02}:{:02}:{:02} UTC  {}  event {}  userId {}  {} bytes  {}",
         seconds / 3600 % 24,
         seconds / 60 % 60,
@@ -190,5 +223,6 @@ fn show(call: &Call) {
         call.body.len(),
         call.status.map_or("not answered".to_owned(), |status| format!("answered {status}")),
     );
-    println!("{}\n", pretty(&String::from_utf8_lossy(&call.body)));
+    say!("{}\n", pretty(&String::from_utf8_lossy(&call.body)));
+    Ok(())
 }

@@ -9,13 +9,15 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use sandbox::fixtures;
+use sandbox::say;
 use sandbox::stigg::{Reply, status_text};
+use stigg_segment::json::Reader;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use super::endpoint::{self, Endpoint};
-use super::pretty::{pretty, with_member};
+use super::pretty::pretty;
 
 /// How many may be under way at once.
 const AT_ONCE: usize = 100;
@@ -90,9 +92,9 @@ fn is_delivered(status: u16) -> bool {
 async fn send_one(receiver: &Endpoint, event: Vec<u8>) -> Result<()> {
     let start = Instant::now();
     let reply = attempt(receiver, event).await?;
-    println!("{} {}   in {}", reply.status, status_text(reply.status), milliseconds(start.elapsed()));
+    say!("{} {}   in {}", reply.status, status_text(reply.status), milliseconds(start.elapsed()));
     if !reply.body.is_empty() {
-        println!("{}", pretty(&reply.text()));
+        say!("{}", pretty(&reply.text()));
     }
     ensure!(is_delivered(reply.status), "not delivered: Stigg would send it again");
     Ok(())
@@ -135,9 +137,27 @@ async fn send_many(receiver: Endpoint, event: Vec<u8>, count: u32, rate: Option<
 }
 
 fn with_own_message_id(event: &[u8]) -> Vec<u8> {
-    let id = format!("\"{:032x}\"", fastrand::u128(..));
-    let text = std::str::from_utf8(event).ok();
-    text.and_then(|text| with_member(text, "messageId", &id)).map_or_else(|| event.to_vec(), String::into_bytes)
+    with_message_id(event, &format!("{:032x}", fastrand::u128(..))).unwrap_or_else(|| event.to_vec())
+}
+
+/// The event with another `messageId`; none if it is not an object.
+fn with_message_id(event: &[u8], id: &str) -> Option<Vec<u8>> {
+    const KEY: &str = "messageId";
+    let mut reader = Reader::new(event);
+    reader.enter_object().then_some(())?;
+    let (mut members, mut is_replaced) = (Vec::new(), false);
+    while let Some(key) = reader.member(members.is_empty()).ok()? {
+        let start = reader.at_value();
+        reader.value().ok()?;
+        let value = if key.is(KEY) { format!("\"{id}\"").into_bytes() } else { reader.read_since(start).to_vec() };
+        is_replaced |= key.is(KEY);
+        members.push([b"\"", key.raw(), b"\":", &value].concat());
+    }
+    reader.end().ok()?;
+    if !is_replaced {
+        members.push(format!("\"{KEY}\":\"{id}\"").into_bytes());
+    }
+    Some([b"{", members.join(&b","[..]).as_slice(), b"}"].concat())
 }
 
 /// What came back.
@@ -164,17 +184,17 @@ impl Answers {
 
     fn summarize(mut self, took: Duration) -> Result<()> {
         let sent = self.latencies.len() + self.errors.len();
-        println!("{sent} webhooks in {:.1} s, {:.0} a second", took.as_secs_f64(), sent as f64 / took.as_secs_f64());
+        say!("{sent} webhooks in {:.1} s, {:.0} a second", took.as_secs_f64(), sent as f64 / took.as_secs_f64());
         for (status, count) in &self.by_status {
-            println!("{count:>8}  {status} {}", status_text(*status));
+            say!("{count:>8}  {status} {}", status_text(*status));
         }
         if let Some(error) = self.errors.first() {
-            println!("{:>8}  no answer, the first because {error:#}", self.errors.len());
+            say!("{:>8}  no answer, the first because {error:#}", self.errors.len());
         }
         self.latencies.sort_unstable();
         if let Some(max) = self.latencies.last() {
             let [p50, p90, p99] = [50, 90, 99].map(|percent| milliseconds(percentile(&self.latencies, percent)));
-            println!("latency: p50 {p50}, p90 {p90}, p99 {p99}, max {}", milliseconds(*max));
+            say!("latency: p50 {p50}, p90 {p90}, p99 {p99}, max {}", milliseconds(*max));
         }
         let delivered: usize = self.by_status.iter().filter(|(status, _)| is_delivered(**status)).map(|(_, n)| n).sum();
         ensure!(delivered == sent, "{} not delivered: Stigg would send them again", sent - delivered);
@@ -195,6 +215,16 @@ fn milliseconds(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_id_is_replaced_in_its_place_or_added() {
+        let with_id =
+            |event: &str| with_message_id(event.as_bytes(), "m").map(|event| String::from_utf8(event).unwrap());
+        let expected = r#"{"messageId":"m","b":{"messageId": 2}}"#;
+        assert_eq!(with_id(r#"{"messageId":1, "b":{"messageId": 2}}"#).unwrap(), expected);
+        assert_eq!(with_id("{ }").unwrap(), r#"{"messageId":"m"}"#);
+        assert_eq!(with_id("[]"), None);
+    }
 
     #[test]
     fn a_percentile_is_one_of_the_values() {

@@ -54,17 +54,10 @@ fn locate_anew() -> Result<PathBuf> {
     if let Some(version) = std::env::var("ENVOY_VERSION").ok().filter(|version| !version.is_empty()) {
         return install(&version);
     }
-    match on_path() {
+    match which::which_all("envoy").ok().and_then(|mut found| found.find(|binary| runs(binary))) {
         Some(binary) => Ok(binary),
         None => install(ENVOY_VERSION),
     }
-}
-
-fn on_path() -> Option<PathBuf> {
-    let folders = std::env::var_os("PATH")?;
-    std::env::split_paths(&folders)
-        .filter_map(|folder| path::absolute(folder.join("envoy")).ok())
-        .find(|binary| runs(binary))
 }
 
 /// Whether it can be run, and answers as Envoy does.

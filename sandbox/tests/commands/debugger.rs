@@ -245,6 +245,38 @@ async fn what_the_configuration_leaves_out_is_marked() -> Result<()> {
 }
 
 #[tokio::test]
+async fn each_environment_has_a_route_and_explains_its_calls_by_its_own_rules() -> Result<()> {
+    let config = tempfile::NamedTempFile::new()?;
+    let environments = json!({
+        "user_id": [{ "path": "customer.id" }],
+        "environments": {
+            "/webhooks/production": { "webhook_secret": { "env": "PRODUCTION_SECRET" }, "write_key": { "env": "PRODUCTION_KEY" } },
+            "/webhooks/staging": { "user_id": [{ "path": "customer.email" }], "also": ["identify"] },
+        },
+    });
+    std::fs::write(&config, environments.to_string())?;
+    let run = Run::start_with(&["--config", config.path().to_str().unwrap()])?;
+    let mut page = Page::open(run.debugger()?, WIDE)?;
+    let [production, staging] = ["production", "staging"].map(|name| {
+        let (base, _) = run.url().unwrap().rsplit_once('/').unwrap();
+        format!("{base}/{name}")
+    });
+    assert_eq!(run.url()?, production);
+    for (number, (url, path, user_id)) in
+        [(production, "/v1/track", "customer.id"), (staging, "/v1/batch", "customer.email")].into_iter().enumerate()
+    {
+        assert_eq!(Webhook::new(EVENT).secret(run.secret()?).send(&url).await?.status, 200);
+        until_listed(&mut page, number + 1)?;
+        choose_first(&mut page, "customer.updated")?;
+        page.until(&format!("document.querySelector('.summary').textContent.includes({})", json!(path)))?;
+        let origins = "Array.from(document.querySelectorAll('td.origin'), (cell) => cell.textContent).join('; ')";
+        let origins = page.value(origins)?;
+        assert!(origins.as_str().unwrap().contains(&format!("from {user_id}")), "{origins}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn only_its_own_page_may_use_it_and_nobody_learns_the_secret() -> Result<()> {
     let run = Run::start()?;
     let page = run.debugger()?;

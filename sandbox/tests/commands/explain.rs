@@ -71,20 +71,32 @@ fn the_configuration_decides_and_needs_no_secret() -> Result<()> {
 }
 
 #[test]
-fn what_is_ignored_or_refused_and_why() -> Result<()> {
+fn an_event_without_a_call_is_ignored_or_rejected_with_a_reason() -> Result<()> {
     let limited = json!({ "max_call_bytes": 100, "events": { "deny": ["plan.*"] } });
     for (event, decision, why) in [
         (r#"{"type":"a"}"#, "ignored: 204 no_customer", "A customer's id would be at customer.id."),
         (r#"{"type":"plan.created"}"#, "ignored: 204 event_not_allowed", "of this type"),
-        (r#"{"customer":{"id":"x"}}"#, "refused: 400 invalid_type", "type is not a non-empty string"),
-        ("{", "refused: 400 malformed_json", "line 1, column 2"),
-        ("", "refused: 400 empty_body", "The body is empty"),
-        (EVENT, "refused: 413 call_too_large", "takes at most 100"),
+        (r#"{"customer":{"id":"x"}}"#, "rejected: 400 invalid_type", "type is not a non-empty string"),
+        ("{", "rejected: 400 malformed_json", "line 1, column 2"),
+        ("", "rejected: 400 empty_body", "The body is empty"),
+        (EVENT, "rejected: 413 call_too_large", "max_call_bytes is 100"),
     ] {
         let (success, shown) = explain(event, Some(limited.clone()), &[])?;
         assert!(success);
         assert!(says(&shown, "decision", &[decision]) && shown.contains(why), "{event}: {shown}");
     }
+    Ok(())
+}
+
+#[test]
+fn it_ends_quietly_when_nobody_reads_its_output() -> Result<()> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sandbox"));
+    command.arg("explain").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    drop(child.stdout.take());
+    child.stdin.take().context("it is piped")?.write_all(EVENT.as_bytes())?;
+    let output = child.wait_with_output()?;
+    assert_eq!((output.status.success(), String::from_utf8(output.stderr)?), (true, String::new()));
     Ok(())
 }
 

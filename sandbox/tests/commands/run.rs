@@ -1,7 +1,5 @@
 //! `sandbox run`, as `make run` calls it.
 
-use std::io::BufRead;
-
 use anyhow::Result;
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -16,7 +14,7 @@ async fn a_webhook_becomes_a_track_call_on_the_screen() -> Result<()> {
 
     let mut shown = String::new();
     while !shown.contains("answered") {
-        run.output.read_line(&mut shown)?;
+        run.read_line(&mut shown)?;
     }
     assert!(shown.contains(r#"event "subscription_created"  userId "customer-1""#), "{shown}");
     assert!(shown.contains("answered 200"), "{shown}");
@@ -24,7 +22,7 @@ async fn a_webhook_becomes_a_track_call_on_the_screen() -> Result<()> {
 }
 
 #[test]
-fn being_told_to_stop_is_a_good_end() -> Result<()> {
+fn it_ends_in_good_order_when_told_to_stop() -> Result<()> {
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let mut run = Run::start()?;
         run.signal(signal)?;
@@ -32,6 +30,18 @@ fn being_told_to_stop_is_a_good_end() -> Result<()> {
         assert!(run.envoy_ends()?, "{signal}");
         assert_eq!(run.tmp.path().read_dir()?.count(), 0, "{signal}");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn it_ends_in_good_order_when_nobody_reads_its_output() -> Result<()> {
+    let mut run = Run::start()?;
+    run.close_output();
+    // It may end before it has answered.
+    let _ = run.send(r#"{"type":"a","customer":{"id":"customer-1"}}"#).await;
+    assert!(run.ended()?.success());
+    assert!(run.envoy_ends()?);
+    assert!(!run.running_file.exists());
     Ok(())
 }
 
@@ -45,7 +55,7 @@ fn envoy_does_not_outlive_a_crash() -> Result<()> {
 }
 
 #[test]
-fn a_write_key_alone_is_refused() -> Result<()> {
+fn a_write_key_without_a_webhook_secret_is_an_error() -> Result<()> {
     let output = sandbox("run").env("SEGMENT_WRITE_KEY", "k").output()?;
     assert!(!output.status.success());
     let error = String::from_utf8(output.stderr)?;

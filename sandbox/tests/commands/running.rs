@@ -20,7 +20,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Run {
     child: Child,
     /// What it prints after its welcome.
-    pub output: BufReader<ChildStdout>,
+    output: Option<BufReader<ChildStdout>>,
     welcome: String,
     /// Where its files are: it can take them away itself unless it crashes.
     pub tmp: TempDir,
@@ -46,12 +46,24 @@ impl Run {
         let mut command = sandbox("run");
         command.args(arguments).arg("--running-file").arg(&running_file);
         let mut child = command.env("TMPDIR", tmp.path()).stdout(Stdio::piped()).spawn()?;
-        let output = BufReader::new(child.stdout.take().expect("it is piped"));
+        let output = child.stdout.take().map(BufReader::new);
         let mut run = Self { child, output, welcome: String::new(), tmp, running_file, _folder: folder };
-        while !run.welcome.contains("Ctrl-C") {
-            ensure!(run.output.read_line(&mut run.welcome)? > 0, "it ended: {}", run.welcome);
+        let mut welcome = String::new();
+        while !welcome.contains("Ctrl-C") {
+            ensure!(run.read_line(&mut welcome)? > 0, "it ended: {welcome}");
         }
+        run.welcome = welcome;
         Ok(run)
+    }
+
+    /// Adds the next line that it prints to the text. Returns 0 once there is no further one.
+    pub fn read_line(&mut self, text: &mut String) -> Result<usize> {
+        Ok(self.output.as_mut().context("its output is closed")?.read_line(text)?)
+    }
+
+    /// Stops reading what it prints.
+    pub fn close_output(&mut self) {
+        self.output = None;
     }
 
     /// What its welcome has between these two.

@@ -9,12 +9,11 @@ use sandbox::envoy::{Access, Exchange};
 use sandbox::segment::Call;
 use sandbox::stigg::status_text;
 use serde::Serialize;
-use stigg_segment::reply::{Ignored, Reply};
 use tokio::sync::broadcast;
 
+use crate::commands::decision::decide;
 use crate::commands::difference::{self, Difference, Properties, Row};
 use crate::commands::endpoint::PATH;
-use crate::commands::origins::origins;
 use crate::commands::pretty::pretty;
 
 /// How many are remembered.
@@ -63,7 +62,7 @@ enum Outcome {
     Forwarded,
     /// It was answered 2xx and not sent.
     Ignored,
-    /// It was refused.
+    /// It was rejected.
     Rejected,
     /// It was sent, or ought to have been, and Segment did not take it.
     Failed,
@@ -149,6 +148,12 @@ impl Webhooks {
 }
 
 impl Webhook {
+    /// The path that it was sent to. The sandbox names the route of an environment as its path.
+    fn path(&self) -> &str {
+        let route = self.access.as_ref().and_then(|access| access.route.as_deref());
+        route.filter(|route| route.starts_with('/')).unwrap_or(PATH)
+    }
+
     fn summary(&self) -> Option<Summary> {
         let access = self.access.as_ref()?;
         let detail = access.outcome.as_deref().unwrap_or_default();
@@ -177,12 +182,12 @@ impl Webhook {
         // Of several attempts the last one decided.
         let call = self.calls.last();
         let call_text = call.map(|call| text(&call.body));
+        let decision = event.as_ref().and_then(|event| decide(configuration.as_bytes(), self.path(), event.as_bytes()));
         let compared = event.as_deref().zip(call_text.as_deref());
         let (mut rows, properties) = match compared.and_then(|(event, call)| Difference::between(event, call)) {
             Some(mut difference) => {
-                let event = event.unwrap_or_default();
-                for (field, origin) in origins(configuration.as_bytes(), PATH, event.as_bytes()).into_iter().flatten() {
-                    difference.explain(field, origin);
+                for (field, origin) in decision.iter().flatten().flatten() {
+                    difference.explain(field, origin.clone());
                 }
                 (Some(difference.rows), Some(difference.properties))
             }
@@ -190,8 +195,8 @@ impl Webhook {
         };
         let hidden = rows.as_ref().map_or(0, |rows| rows.len().saturating_sub(ROWS));
         rows.iter_mut().for_each(|rows| rows.truncate(ROWS));
-        let ignored = [Ignored::NoCustomer, Ignored::EventNotAllowed].map(Reply::from);
-        let ignored = ignored.into_iter().find(|reply| reply.code() == summary.reason);
+        // A rejection's answer says why.
+        let ignored = decision.and_then(Result::err).filter(|_| summary.outcome == Outcome::Ignored);
         let answer = self.exchange.as_ref().and_then(|exchange| exchange.response.as_ref());
         Some(Detail {
             bytes: access.bytes_in,

@@ -1,17 +1,22 @@
-//! Where the parts of a call come from, in words.
+//! What the filter does with an event, and why, in words. `explain` and the debugger say the same.
 
 use anyhow::Result;
 use stigg_segment::config::Config;
-use stigg_segment::mapping::Origins;
 use stigg_segment::event_name::Style;
+use stigg_segment::mapping::Origins;
+use stigg_segment::reply::Reply;
 
 /// Stands for every secret: none is needed to say what becomes of an event. As long as a write key.
 pub const ANY_SECRET: &str = "00000000000000000000000000000000";
 
-/// The fields of a call for this event whose origin is worth a word, each with its origin; none where no call is made.
-pub fn origins(configuration: &[u8], path: &str, event: &[u8]) -> Option<[(&'static str, String); 4]> {
+/// A field of a call, and where it comes from.
+pub type Origin = (&'static str, String);
+
+/// What the filter does with an event that was sent to this path: the origins of the call's fields, or the answer that
+/// Stigg gets instead. None if the configuration has no environment for the path.
+pub fn decide(configuration: &[u8], path: &str, event: &[u8]) -> Option<Result<[Origin; 4], Reply>> {
     let environment = parse(configuration).ok()?.environment(path.as_bytes())?;
-    environment.mapping.origins(event).ok().as_ref().map(why)
+    Some(environment.mapping.origins(event).as_ref().map(why).map_err(|reply| *reply))
 }
 
 /// Reads a configuration without any of its secrets.
@@ -20,7 +25,7 @@ pub fn parse(configuration: &[u8]) -> Result<Config> {
 }
 
 /// Where the event's name, the user's id, the message's id and the timestamp come from.
-pub fn why(origins: &Origins<'_>) -> [(&'static str, String); 4] {
+pub fn why(origins: &Origins<'_>) -> [Origin; 4] {
     let name = match (origins.renamed, origins.style) {
         (true, _) => "the name that the configuration has for this type",
         (false, Style::Underscores) => "the type with dots as underscores",

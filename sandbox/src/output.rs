@@ -1,0 +1,51 @@
+//! Standard output that may be closed, as in `sandbox explain | head`: the program then ends quietly.
+
+use std::fmt;
+use std::io::{self, ErrorKind, Write};
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+/// Nobody reads the standard output any more.
+#[derive(Debug)]
+pub struct Closed;
+
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the standard output is closed")
+    }
+}
+
+impl std::error::Error for Closed {}
+
+/// Prints a line to standard output, as `println!` does, or returns an error from the function around it.
+#[macro_export]
+macro_rules! say {
+    ($($text:tt)*) => {
+        $crate::output::line(::std::format_args!($($text)*))?
+    };
+}
+
+/// Prints a line.
+///
+/// # Errors
+/// [`Closed`] if nobody reads it.
+pub fn line(text: fmt::Arguments<'_>) -> Result<()> {
+    let mut output = io::stdout().lock();
+    match writeln!(output, "{text}").and_then(|()| output.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(Closed.into()),
+        written => Ok(written?),
+    }
+}
+
+/// What the program ends with. An error is reported, unless nobody reads the output.
+pub fn exit_code(result: Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<Closed>() => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("Error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
