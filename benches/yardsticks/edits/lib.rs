@@ -1,4 +1,4 @@
-//! The filter from its own sources, but for one: a [`mapping`] that does not look at the event. It makes the same host
+//! The filter from its own sources, but for one: a `mapping` that does not look at the event. It makes the same host
 //! calls in the same order, and for the benchmark's events it sends the same bytes to Segment.
 
 #![cfg(target_arch = "wasm32")]
@@ -38,8 +38,8 @@ pub mod verify;
 /// The filter's own name, so that the calls are as long.
 pub const NAME: &str = "stigg-segment-filter";
 
-/// The filter's own version; `sandbox/tests/bench.rs` notices where it is not.
-pub const VERSION: &str = "0.1.0";
+/// The filter's version, which all packages share.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Both, as the filter says them.
-pub const USER_AGENT: &str = "stigg-segment-filter/0.1.0";
+/// Both, as the filter sends them.
+pub const USER_AGENT: &str = concat!("stigg-segment-filter/", env!("CARGO_PKG_VERSION"));
