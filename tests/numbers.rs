@@ -316,6 +316,18 @@ fn each_number_is_the_same_in_every_file() -> Result<()> {
 }
 
 #[test]
+fn the_table_has_every_gateway_that_sends_to_segment() -> Result<()> {
+    let (_, _, places) = NUMBERS.iter().find(|(name, ..)| *name == "timeout of all attempts").unwrap();
+    for entry in std::fs::read_dir(workspace_root().join("deploy"))?.filter_map(Result::ok) {
+        let file = format!("deploy/{}", entry.file_name().to_str().unwrap());
+        if entry.path().is_file() && read(&file)?.contains("api.segment.io") {
+            assert!(places.iter().any(|(known, _)| *known == file), "the table of numbers does not have {file}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn each_list_of_retried_statuses_is_the_same_in_every_file() -> Result<()> {
     let differences = differences(RETRIED, statuses)?;
     assert!(differences.is_empty(), "\n{}", differences.join("\n"));
