@@ -1,61 +1,98 @@
-# Every target says what it does: `make help`.
+# `make help` says what each target does.
 MODULE := target/wasm32-wasip1/release/stigg_segment.wasm
 TARGET := wasm32-wasip1
+TYPOS_VERSION := 1.52.0
+TYPOS := target/typos-$(TYPOS_VERSION)/bin/typos
 
 .DEFAULT_GOAL := help
-.PHONY: help build image run send test test-matrix lint ledger fuzz bench report soak instructions screenshot tools schemas clean rust nightly yardsticks \
+.PHONY: help build image run send test test-matrix lint audit msrv release ledger fuzz bench report soak instructions screenshot tools schemas clean rust nightly yardsticks \
   chromium envoy kubectl node registry skopeo wrk
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: rust ## build the filter: target/wasm32-wasip1/release/stigg_segment.wasm
-	@# The library is an rlib too, for the tests, and cargo optimises across crates only where it is nothing but a cdylib.
+	@# For the tests the library is an rlib too. Cargo optimises across crates only if it is nothing but a cdylib.
 	@cargo rustc --release --target $(TARGET) --lib --crate-type cdylib
 
-image: build ## build the OCI image of the filter: target/image, an image layout that skopeo copies to a registry
+image: build ## build the filter's OCI image in target/image, an image layout that skopeo can copy to a registry
 	@cargo run --quiet --package sandbox -- image "$$(cargo pkgid | sed 's/.*[#@]//')"
 
-run: build ## run it: a real Envoy, a local stand-in for Segment, a debugger; CONFIG is a file with another configuration
+run: build ## run a real Envoy with a local stand-in for Segment and a debugger; CONFIG names a file with another configuration
 	@cargo run --quiet --package sandbox -- run $(if $(CONFIG),--config '$(CONFIG)')
 
-send: rust ## send an event to the running sandbox: EVENT (subscription.created) or a file, COUNT of them, RATE a second
+send: rust ## send an event to the running sandbox: EVENT (subscription.created) or a file; COUNT of them, RATE per second
 	@cargo run --quiet --package sandbox -- send '$(or $(EVENT),subscription.created)' $(if $(COUNT),--count $(COUNT)) $(if $(RATE),--rate $(RATE))
 
-test: build yardsticks tools ## prove it: the mapping, the configuration, and all of it on a real Envoy
+test: build yardsticks tools ## run all tests: the mapping, the configuration, and everything on a real Envoy
 	@cargo test --workspace
-	@# A host of its own with a lock of its own; it compiles with the filter's Rust, though it asks for a newer one.
+	@# A separate workspace with its own lock. It asks for a newer Rust than the filter does, but compiles with the filter's.
 	@cargo test --quiet --locked --ignore-rust-version --manifest-path tests/second_host/Cargo.toml --target-dir target/second_host
 
-test-matrix: build tools ## run the tests on every version of Envoy the filter is made for; puts the table into README.md
+test-matrix: build tools ## run the tests on every supported version of Envoy, and write the table in README.md
 	@cargo run --quiet --package tests --bin matrix
 
-lint: rust ## check format and lints
+lint: rust $(TYPOS) ## check format, lints, documentation and spelling
 	@cargo fmt --all --check
 	@cargo clippy --quiet --workspace --all-targets -- --deny warnings
 	@cargo fmt --check --manifest-path tests/second_host/Cargo.toml
 	@cargo fmt --check --manifest-path fuzz/Cargo.toml
 	@cargo clippy --quiet --release --target $(TARGET) --lib --package stigg-segment-filter --package noop --package edits -- --deny warnings
+	@RUSTDOCFLAGS="--deny warnings" cargo doc --quiet --no-deps --workspace
+	@$(TYPOS)
 
-# The harness is built as benches are: what is around Envoy should not be what holds it back.
+$(TYPOS):
+	@echo "installing typos, which checks the spelling"
+	@python3 -m venv $(dir $(TYPOS)).. && $(dir $(TYPOS))pip install --quiet --disable-pip-version-check typos==$(TYPOS_VERSION)
+
+# Three workspaces, each with its own lock.
+MANIFESTS := Cargo.toml fuzz/Cargo.toml tests/second_host/Cargo.toml
+DENY := cargo deny --config $(CURDIR)/deny.toml --manifest-path
+audit: rust ## check licences, sources and known vulnerabilities of all dependencies
+	@command -v cargo-deny > /dev/null || { echo "installing cargo-deny, which takes some minutes"; cargo install --quiet --locked cargo-deny; }
+	@for manifest in $(MANIFESTS); do echo "$$manifest: licences, sources, duplicates"; \
+	  $(DENY) $$manifest check --hide-inclusion-graph licenses sources bans || exit 1; done
+	@if ! cargo deny --log-level off fetch db; then \
+	  echo "advisories are NOT checked: the advisory database cannot be fetched" >&2; \
+	else for manifest in $(MANIFESTS); do echo "$$manifest: advisories"; \
+	  $(DENY) $$manifest check --disable-fetch advisories || exit 1; done; fi
+
+RUST_VERSION = $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+msrv: rust ## build the filter with the oldest Rust that Cargo.toml states
+	@rustup toolchain install $(RUST_VERSION) --profile minimal --target $(TARGET) > /dev/null 2>&1 || { echo "rustup cannot install Rust $(RUST_VERSION)" >&2; exit 1; }
+	@for target in '' '--target $(TARGET)'; do \
+	  cargo +$(RUST_VERSION) check --quiet --locked --lib --package stigg-segment-filter --target-dir target/msrv $$target || exit 1; done
+
+# Each file states the version beside the filter's name, each manifest on a line of its own, each lock for the packages that
+# have no source.
+release: ## change the version everywhere: VERSION (x.y.z); then see CONTRIBUTING.md
+	@echo '$(VERSION)' | grep -Eqx '[0-9]+\.[0-9]+\.[0-9]+' || { echo "which version? make release VERSION=x.y.z" >&2; exit 1; }
+	@old=$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1 | sed 's/\./\\./g'); \
+	files() { find . -name target -prune -o -name corpus -prune -o -name .git -prune -o -type f "$$@" -print; }; \
+	files ! -name '*.lock' ! -name CHANGELOG.md | xargs grep -lI "stigg-segment-filter.*$$old" | xargs sed -i "/stigg-segment-filter/s/\b$$old\b/$(VERSION)/g"; \
+	files -name Cargo.toml | xargs sed -i "s/^version = \"$$old\"/version = \"$(VERSION)\"/"; \
+	files -name Cargo.lock | xargs sed -i "/^version = \"$$old\"/{N;/\nsource = /!s/$$old/$(VERSION)/}"
+	@sed -i "s/^## \[Unreleased\]/&\n\n## [$(VERSION)] - $$(date +%F)/" CHANGELOG.md
+
+# The benchmark's own programs are optimised, so that they do not slow Envoy down.
 BENCH := cargo run --quiet --profile bench --package benches --
 
 ROUNDS ?= 9
 SECONDS ?= 2
-bench: build yardsticks wrk node ## measure what the filter costs, beside no filter and others: ROUNDS (9) of SECONDS (2) for each
+bench: build yardsticks wrk node ## measure what the filter costs, compared with no filter and with alternatives: ROUNDS (9) of SECONDS (2) each
 	@$(BENCH) bench --rounds $(ROUNDS) --seconds $(SECONDS)
 
-report: rust ## write docs/benchmarks.md, its plots and the README's lines anew from the results of the last bench
+report: rust ## write the marked parts of docs/benchmarks.md and README.md, and the plots, from the last results
 	@cargo run --quiet --package benches -- report
 
 REQUESTS ?= 1000000
-soak: build wrk ## show that Envoy's memory stays what it is: REQUESTS (1000000) through the filter
+soak: build wrk ## show that Envoy's memory does not grow: send REQUESTS (1000000) through the filter
 	@$(BENCH) soak --requests $(REQUESTS)
 
-instructions: build yardsticks ## count the instructions that the module executes for an event, the same in every run
+instructions: build yardsticks ## count the instructions that the module executes for an event; the count is the same in every run
 	@cargo run --quiet --locked --ignore-rust-version --manifest-path tests/second_host/Cargo.toml --target-dir target/second_host --example instructions
 
-yardsticks: rust ## build the Wasm filters that it is measured against
+yardsticks: rust ## build the Wasm filters that the filter is measured against
 	@for filter in noop edits; do cargo rustc --quiet --release --target $(TARGET) --package $$filter || exit 1; done
 
 tools: rust ## install what the tests and benchmarks need besides Rust, as root; others are told what is missing
@@ -68,12 +105,12 @@ schemas: build kubectl ## take the schemas that the manifests in deploy/ are che
 	@cargo run --quiet --package tests --bin schemas
 
 LEDGER_EVENTS ?= 20000
-ledger: build envoy ## prove that no event is lost or doubled: LEDGER_EVENTS (20000) while everything fails
+ledger: build envoy ## prove that no event is lost or doubled while everything fails, with LEDGER_EVENTS (20000)
 	@LEDGER_EVENTS=$(LEDGER_EVENTS) cargo test --quiet --package tests --test ledger -- --nocapture
 
-# Findings land where the tests try them again.
+# Findings are saved where the tests run them again.
 FUZZ_SECONDS ?= 60
-fuzz: nightly ## look for events and configurations that break it: FUZZ_SECONDS for each (60)
+fuzz: nightly ## search for events and configurations that break the filter, for FUZZ_SECONDS (60) each
 	@for target in mapping configuration; do \
 	  mkdir -p fuzz/corpus/$$target tests/regressions/$$target; \
 	  echo "fuzzing: $$target, $(FUZZ_SECONDS) s"; \
@@ -87,10 +124,10 @@ nightly: rust
 	@rustc +nightly --version > /dev/null 2>&1 || { echo "installing a nightly Rust, which fuzzing needs"; rustup toolchain install nightly --profile minimal; }
 	@command -v cargo-fuzz > /dev/null || { echo "installing cargo-fuzz"; cargo install --quiet --locked cargo-fuzz; }
 
-screenshot: build chromium envoy ## take the picture of the debugger anew: docs/debugger.png
+screenshot: build chromium envoy ## take a new picture of the debugger: docs/debugger.png
 	@SCREENSHOT=$(CURDIR)/docs/debugger.png cargo test --quiet --package sandbox --test commands a_test_event > /dev/null
 
-clean: ## remove all that was built or installed here
+clean: ## remove everything that was built or installed here
 	@cargo clean
 
 rust:

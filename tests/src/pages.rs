@@ -10,7 +10,7 @@ pub fn read(file: &str) -> Result<String> {
 
 /// Every page there is.
 pub fn pages() -> Result<Vec<String>> {
-    let mut pages = vec!["README.md".to_owned()];
+    let mut pages = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"].map(str::to_owned).to_vec();
     for entry in std::fs::read_dir(workspace_root().join("docs"))? {
         let name = entry?.file_name().into_string().ok().context("an odd file name")?;
         if name.ends_with(".md") {

@@ -1,4 +1,4 @@
-//! The filter from its own sources, but for one: a [`mapping`] that does not look at the event. It makes the same host
+//! The filter from its own sources, but for one: a `mapping` that does not look at the event. It makes the same host
 //! calls in the same order, and for the benchmark's events it sends the same bytes to Segment.
 
 #![cfg(target_arch = "wasm32")]

@@ -1,0 +1,412 @@
+//! One fact has one value: the numbers, names and versions that several files state are the same in all of them.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, ensure};
+use sandbox::envoy::{VERSIONS, workspace_root};
+use serde_json::Value;
+
+const ENVOY: &str = "envoy.yaml";
+const ISTIO: &str = "deploy/istio.yaml";
+const GATEWAY: &str = "deploy/envoy-gateway.yaml";
+const COMPOSE: &str = "deploy/compose.yaml";
+const KUBERNETES: &str = "deploy/kubernetes/deployment.yaml";
+const REPLICAS: &str = "deploy/kubernetes/availability.yaml";
+const RUN_ENVOY: &str = "deploy/run-envoy";
+const ALERTS: &str = "deploy/alerts.yaml";
+const DASHBOARD: &str = "deploy/dashboard.json";
+const SCHEMA: &str = "configuration.schema.json";
+const README: &str = "README.md";
+const CONFIGURATION: &str = "docs/configuration.md";
+const DEPLOYMENT: &str = "docs/deployment.md";
+const DESIGN: &str = "docs/design.md";
+const OPERATIONS: &str = "docs/operations.md";
+
+/// A name, a value, and the places that state the value: a file, and the words around the number, which is the `…`.
+type Fact = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+
+#[rustfmt::skip]
+const NUMBERS: &[Fact] = &[
+    ("Stigg gives up after", "30 s", &[
+        (ENVOY, "Stigg gives up after …."),
+        (ALERTS, "Stigg gives up after …\""),
+        (DASHBOARD, "Stigg gives up after …\""),
+        (README, "an answer within its … |"),
+        (DESIGN, "of Stigg's …, and only"),
+    ]),
+    ("deliveries by Stigg at once", "3", &[
+        (OPERATIONS, "the event again: … times at once"),
+        (DESIGN, "delivers the event … times at once"),
+    ]),
+    ("deliveries by Stigg later", "3", &[
+        (OPERATIONS, "at once and … times"),
+        (DESIGN, "at once and … times"),
+    ]),
+    ("time between later deliveries", "30 s", &[
+        (OPERATIONS, "at once and three times … apart"),
+        (DESIGN, "at once and three times … apart"),
+    ]),
+    ("timeout of all attempts", "25 s", &[
+        (ENVOY, "timeout: … # all attempts together"),
+        (ISTIO, "timeout: … # all attempts together"),
+        (GATEWAY, "timeouts: { request: … } # all attempts together"),
+        (RUN_ENVOY, "a request takes at most …)"),
+        (OPERATIONS, "times within …. Then Stigg"),
+        (DESIGN, "within … of Stigg's"),
+    ]),
+    ("timeout of one attempt", "8 s", &[
+        (ENVOY, "per_try_timeout: …"),
+        (ISTIO, "perTryTimeout: …"),
+        (GATEWAY, "perRetry: { timeout: …,"),
+    ]),
+    ("retries", "3", &[
+        (ENVOY, "num_retries: …"),
+        (ISTIO, "attempts: …"),
+        (GATEWAY, "numRetries: …"),
+        (OPERATIONS, "after a connection failure: … times"),
+    ]),
+    ("shortest back-off", "250 ms", &[
+        (ENVOY, "retry_back_off: { base_interval: …,"),
+        (ISTIO, "backoff: …"),
+        (GATEWAY, "backOff: { baseInterval: …,"),
+    ]),
+    ("longest back-off", "3 s", &[
+        (ENVOY, "max_interval: … } rate_limited_retry_back_off"),
+        (GATEWAY, "maxInterval: … }"),
+    ]),
+    ("time for the request to arrive", "10 s", &[
+        (ENVOY, "request_timeout: … # until the whole request has arrived"),
+        (GATEWAY, "requestReceivedTimeout: …,"),
+        (OPERATIONS, "the request did not arrive within … |"),
+    ]),
+    ("idle time of a connection from Stigg", "75 s", &[
+        (ENVOY, "idle_timeout: … max_connection_duration"),
+        (GATEWAY, "idleTimeout: … }"),
+    ]),
+    ("idle time of a connection to Segment", "50 s", &[
+        (ENVOY, "common_http_protocol_options: { idle_timeout: …,"),
+        (ISTIO, "idleTimeout: …,"),
+        (GATEWAY, "connectionIdleTimeout: …"),
+    ]),
+    ("connect timeout", "3 s", &[
+        (ENVOY, "connect_timeout: … per_connection_buffer_limit_bytes"),
+        (ISTIO, "connectTimeout: …,"),
+        (GATEWAY, "connectTimeout: …"),
+    ]),
+    ("circuit breaker: connections", "256", &[
+        (ENVOY, "max_connections: …"),
+        (ISTIO, "maxConnections: …"),
+        (GATEWAY, "maxConnections: …,"),
+    ]),
+    ("circuit breaker: pending requests", "1024", &[
+        (ENVOY, "max_pending_requests: …"),
+        (ISTIO, "http1MaxPendingRequests: …,"),
+        (GATEWAY, "maxPendingRequests: …,"),
+    ]),
+    ("circuit breaker: requests", "1024", &[
+        (ENVOY, "max_requests: …"),
+        (ISTIO, "http2MaxRequests: …"),
+        (GATEWAY, "maxParallelRequests: …"),
+    ]),
+    ("ejection: 5xx in a row", "20", &[
+        (ENVOY, "consecutive_5xx: …"),
+        (ISTIO, "consecutive5xxErrors: …"),
+    ]),
+    ("ejection: gateway failures in a row", "20", &[
+        (ENVOY, "consecutive_gateway_failure: …"),
+        (ISTIO, "consecutiveGatewayErrors: …"),
+    ]),
+    ("ejection: interval", "5 s", &[
+        (ENVOY, "interval: … base_ejection_time"),
+        (ISTIO, "interval: … baseEjectionTime"),
+    ]),
+    ("ejection: shortest time", "10 s", &[
+        (ENVOY, "base_ejection_time: …"),
+        (ISTIO, "baseEjectionTime: …"),
+    ]),
+    ("ejection: percent of the addresses", "50", &[
+        (ENVOY, "max_ejection_percent: …"),
+        (ISTIO, "maxEjectionPercent: …"),
+    ]),
+    ("Envoy's limit of a body", "1 MiB", &[
+        (ENVOY, "request_body_buffer_limit: …"),
+        (ISTIO, "max_request_bytes: …"),
+        (GATEWAY, "requestBuffer: { limit: … }"),
+    ]),
+    ("limit of a call", "32 KiB", &[
+        (SCHEMA, "The default is Segment's limit for a call.\", \"type\": \"integer\", \"minimum\": 1, \"default\": …"),
+        (CONFIGURATION, "[`max_call_bytes`](#limits) | `…` |"),
+        (CONFIGURATION, "The default of … is Segment's limit"),
+        (OPERATIONS, "the default is Segment's limit, … |"),
+        (OPERATIONS, "cannot read or that is over …."),
+    ]),
+    ("webhooks per second", "1,000", &[
+        (ENVOY, "tokens_per_fill: …,"),
+        (ENVOY, "Segment advises at most … requests a second"),
+        (DEPLOYMENT, "limit of … webhooks a second"),
+        (OPERATIONS, "accepts … webhooks a second"),
+        (OPERATIONS, "maps far more than … events a second"),
+    ]),
+    ("webhooks at once", "2,000", &[
+        (ENVOY, "max_tokens: …,"),
+        (OPERATIONS, "with bursts of …;"),
+    ]),
+    ("memory of a container", "1536 MiB", &[
+        (COMPOSE, "mem_limit: …"),
+        (KUBERNETES, "limits: { memory: … }"),
+    ]),
+    ("longest drain", "30 s", &[
+        (RUN_ENVOY, "${DRAIN_SECONDS:=…}"),
+        (RUN_ENVOY, "the longest wait (default …;"),
+        (COMPOSE, "run-envoy waits up to … for"),
+        (KUBERNETES, "preStop and run-envoy's … together"),
+        (OPERATIONS, "Allow it …."),
+    ]),
+    ("fewest replicas", "2", &[
+        (REPLICAS, "minReplicas: …"),
+        (ISTIO, "replicas: …"),
+        (GATEWAY, "minReplicas: …"),
+    ]),
+    ("most replicas", "10", &[
+        (REPLICAS, "maxReplicas: …"),
+        (GATEWAY, "maxReplicas: …"),
+    ]),
+    ("percent of CPU that adds a replica", "60", &[
+        (REPLICAS, "averageUtilization: …"),
+        (GATEWAY, "averageUtilization: …"),
+    ]),
+];
+
+/// The statuses after which a call is sent again. Istio and Envoy Gateway list single ones.
+#[rustfmt::skip]
+const RETRIED: &[Fact] = &[
+    ("retried by envoy.yaml", "408, 410, 429, 460, 5xx except 501, 505, 511", &[
+        (ENVOY, "safe_regex: { regex: \"…\" }"),
+        (ENVOY, "retriable_headers: # … - {"),
+        (DEPLOYMENT, "a call is sent again after | … |"),
+        (OPERATIONS, "Envoy sends a call again after …, and after"),
+    ]),
+    ("retried by Istio", "408, 410, 429, 500, 502, 503, 504, 506, 507, 508, 510", &[
+        (ISTIO, "retryOn: connect-failure,refused-stream,reset,…"),
+        (DEPLOYMENT, "501, 505, 511 | … |"),
+    ]),
+    ("retried by Envoy Gateway", "408, 410, 429, 460, 500, 502, 503, 504, 506, 507, 508, 510", &[
+        (GATEWAY, "httpStatusCodes: [ … ]"),
+        (DEPLOYMENT, "508, 510 | … |"),
+    ]),
+];
+
+fn read(file: &str) -> Result<String> {
+    std::fs::read_to_string(workspace_root().join(file)).with_context(|| file.to_owned())
+}
+
+/// A text without line breaks, without the sign that continues a comment, and with single spaces.
+fn on_one_line(text: &str) -> String {
+    let lines = text.lines().map(|line| line.trim().trim_start_matches("# "));
+    lines.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ")
+}
+
+/// What stands for the `…` of `place` in `file`, in the one place that reads like this.
+fn stated(file: &str, place: &str) -> Result<String> {
+    let text = on_one_line(&read(file)?);
+    let (before, after) = place.split_once('…').context("no … in the place")?;
+    let starts_word = |at: usize| !text[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
+    let found = text.match_indices(before).filter(|(at, _)| starts_word(*at)).filter_map(|(at, _)| {
+        let rest = text[at + before.len()..].trim_start();
+        let value = match after {
+            "" => rest.split([' ', ';', '}']).next()?,
+            _ => &rest[..rest.find(after.trim_start())?],
+        };
+        // What goes on too long does not end as the place says.
+        Some(value.trim()).filter(|value| !value.is_empty() && value.len() < 70)
+    });
+    let found: Vec<_> = found.collect();
+    ensure!(found.len() == 1, "{file} says {} times: {place}", found.len());
+    Ok(found[0].to_owned())
+}
+
+/// A number with its unit, in seconds or bytes if it has one.
+fn number(text: &str) -> Option<f64> {
+    let text = text.trim().replace(',', "");
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (digits, unit) = text.split_at(end);
+    let scale = match unit.trim() {
+        "" | "s" => 1.0,
+        "ms" => 0.001,
+        "Ki" | "KiB" => 1024.0,
+        "m" | "Mi" | "MiB" => 1024.0 * 1024.0,
+        "three" => return Some(3.0),
+        _ => return None,
+    };
+    Some(digits.parse::<f64>().ok()? * scale)
+}
+
+/// The statuses that a list means: `408, 5xx except 501`, or a regular expression of alternatives.
+fn statuses(text: &str) -> Option<BTreeSet<u16>> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && !"[]-".contains(c));
+    let (mut statuses, mut except) = (BTreeSet::new(), false);
+    for word in words.filter(|word| !word.is_empty() && *word != "and") {
+        if word == "except" {
+            except = true;
+            continue;
+        }
+        let meant: Vec<_> = (100..600).filter(|status: &u16| is_like(&status.to_string(), word)).collect();
+        if meant.is_empty() {
+            return None;
+        }
+        for status in meant {
+            if except {
+                statuses.remove(&status)
+            } else {
+                statuses.insert(status)
+            };
+        }
+    }
+    Some(statuses)
+}
+
+/// Whether digits match a pattern of digits, `x` for any, and classes such as `[02-46-9]`.
+fn is_like(digits: &str, pattern: &str) -> bool {
+    let Some(digit) = digits.chars().next() else { return pattern.is_empty() };
+    let (matches, rest) = match pattern.strip_prefix('[').and_then(|class| class.split_once(']')) {
+        Some((class, rest)) => {
+            let class: Vec<_> = class.chars().collect();
+            let in_range = class.windows(3).any(|w| w[1] == '-' && (w[0]..=w[2]).contains(&digit));
+            (in_range || class.contains(&digit), rest)
+        }
+        None => match pattern.chars().next() {
+            Some(own) => (own == 'x' || own == digit, &pattern[1..]),
+            None => return false,
+        },
+    };
+    matches && is_like(&digits[1..], rest)
+}
+
+/// The facts on which places differ: the places that state something else, and the first that does not.
+fn differences<T: PartialEq>(facts: &[Fact], read: fn(&str) -> Option<T>) -> Result<Vec<String>> {
+    let mut differences = Vec::new();
+    for (name, value, places) in facts {
+        let meant = |text: &str| read(text).with_context(|| format!("{name}: what is `{text}`?"));
+        let (mut same, mut other) = (format!("this table says {value}"), Vec::new());
+        for (file, place) in places.iter().rev() {
+            let stated = stated(file, place).with_context(|| (*name).to_owned())?;
+            let says = format!("{file} says `{}`", place.replace('…', &stated));
+            if meant(&stated)? == meant(value)? { same = says } else { other.push(says) }
+        }
+        if !other.is_empty() {
+            differences.push(format!("{name}: {same}, but {}", other.join(" and ")));
+        }
+    }
+    Ok(differences)
+}
+
+#[test]
+fn each_number_is_the_same_in_every_file() -> Result<()> {
+    let differences = differences(NUMBERS, number)?;
+    assert!(differences.is_empty(), "\n{}", differences.join("\n"));
+    Ok(())
+}
+
+#[test]
+fn the_table_has_every_gateway_that_sends_to_segment() -> Result<()> {
+    let (_, _, places) = NUMBERS.iter().find(|(name, ..)| *name == "timeout of all attempts").unwrap();
+    for entry in std::fs::read_dir(workspace_root().join("deploy"))?.filter_map(Result::ok) {
+        let file = format!("deploy/{}", entry.file_name().to_str().unwrap());
+        if entry.path().is_file() && read(&file)?.contains("api.segment.io") {
+            assert!(places.iter().any(|(known, _)| *known == file), "the table of numbers does not have {file}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn each_list_of_retried_statuses_is_the_same_in_every_file() -> Result<()> {
+    let differences = differences(RETRIED, statuses)?;
+    assert!(differences.is_empty(), "\n{}", differences.join("\n"));
+    Ok(())
+}
+
+#[test]
+fn numbers_and_statuses_are_read_as_they_are_meant() {
+    for (text, value) in [("25s", 25.0), ("0.25s", 0.25), ("250ms", 0.25), ("1,000", 1000.0), ("1Mi", 1_048_576.0)] {
+        assert_eq!(number(text), Some(value), "{text}");
+    }
+    assert_eq!(number("soon"), None);
+    assert_eq!(statuses("50[02-3]|460"), Some([460, 500, 502, 503].into()));
+    assert_eq!(statuses("5xx except 501").map(|statuses| statuses.len()), Some(99));
+    assert_eq!(statuses("429 or so"), None);
+}
+
+#[test]
+fn the_readme_has_a_row_for_every_version_of_envoy() -> Result<()> {
+    let readme = read(README)?;
+    let (_, table) = readme.split_once("| Envoy | tests passed |").context("the table is gone")?;
+    let rows = table.lines().skip(2).take_while(|row| row.starts_with('|'));
+    let versions: Vec<_> = rows.map(|row| row.split('|').nth(1).unwrap().trim()).collect();
+    assert_eq!(versions, VERSIONS);
+    Ok(())
+}
+
+#[test]
+fn each_fixture_is_named_after_its_type() -> Result<()> {
+    let mut fixtures = 0;
+    for entry in std::fs::read_dir(workspace_root().join("tests/fixtures"))? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let Some(kind) = name.strip_suffix(".json").filter(|name| !name.ends_with(".track")) else { continue };
+        let event: Value = serde_json::from_slice(&std::fs::read(&path)?).with_context(|| name.to_owned())?;
+        assert_eq!(event["type"], kind, "{name}");
+        assert!(path.with_extension("track.json").exists(), "there is no {kind}.track.json");
+        fixtures += 1;
+    }
+    assert!(fixtures > 30, "the fixtures are gone");
+    Ok(())
+}
+
+/// The names of the members that a schema knows, at any depth, each as JSON text with its colon, and the texts it names.
+fn words(schema: &Value, words: &mut BTreeSet<String>) {
+    match schema {
+        Value::Object(object) => {
+            for (key, value) in object {
+                match (key.as_str(), value) {
+                    ("properties", Value::Object(members)) => {
+                        words.extend(members.keys().map(|name| format!("\"{name}\":")));
+                        members.values().for_each(|member| self::words(member, words));
+                    }
+                    ("enum", Value::Array(texts)) => words.extend(texts.iter().map(Value::to_string)),
+                    ("const", text) => drop(words.insert(text.to_string())),
+                    _ => self::words(value, words),
+                }
+            }
+        }
+        Value::Array(list) => list.iter().for_each(|value| self::words(value, words)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_fuzz_dictionary_has_every_field_of_the_configuration() -> Result<()> {
+    let mut expected = BTreeSet::new();
+    words(&serde_json::from_str(&read(SCHEMA)?)?, &mut expected);
+    assert!(expected.len() > 20, "{expected:?}");
+    let dictionary = read("fuzz/dictionaries/configuration.dict")?.replace("\\\"", "\"");
+    for word in &expected {
+        assert!(dictionary.contains(word.as_str()), "the dictionary has no {word}");
+    }
+    // And no field that is gone.
+    for line in dictionary.lines().filter(|line| line.ends_with("\":\"") && line.len() > 5) {
+        let field = line.trim_matches(['"', '{', ':']);
+        assert!(expected.contains(&format!("\"{field}\":")), "there is no field {field}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_page_names_every_file_of_deploy() -> Result<()> {
+    let pages = [read(DEPLOYMENT)?, read(OPERATIONS)?].concat();
+    for entry in std::fs::read_dir(workspace_root().join("deploy"))? {
+        let name = entry?.file_name().into_string().unwrap();
+        assert!(pages.contains(&format!("deploy/{name}")), "no page names deploy/{name}");
+    }
+    Ok(())
+}

@@ -1,0 +1,91 @@
+//! `make release` changes the version in every file that states it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+use sandbox::envoy::workspace_root;
+
+const NOW: &str = env!("CARGO_PKG_VERSION");
+const NEXT: &str = "98.76.54";
+
+/// Copies a folder, without what is built or is git's, and returns the text files in it by their paths.
+fn copy(from: &Path, to: &Path) -> Result<BTreeMap<String, String>> {
+    let mut files = BTreeMap::new();
+    let mut folders = vec![String::new()];
+    while let Some(folder) = folders.pop() {
+        std::fs::create_dir_all(to.join(&folder))?;
+        for entry in std::fs::read_dir(from.join(&folder))? {
+            let entry = entry?;
+            let name = entry.file_name().into_string().unwrap();
+            let path = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
+            let kind = entry.file_type()?;
+            if kind.is_dir() && !["target", "corpus", ".git"].contains(&name.as_str()) {
+                folders.push(path);
+            } else if kind.is_file() && name != ".git" {
+                std::fs::copy(entry.path(), to.join(&path))?;
+                if let Ok(text) = std::fs::read_to_string(entry.path()) {
+                    files.insert(path, text);
+                }
+            }
+        }
+    }
+    Ok(files)
+}
+
+/// Whether a line states this version, and not a longer one.
+fn states(line: &str, version: &str) -> bool {
+    let mut parts = line.split(|c: char| !c.is_ascii_digit() && c != '.').map(|part| part.trim_matches('.'));
+    parts.any(|part| part == version)
+}
+
+/// Whether a line of a file states the version of something else: a package that Cargo fetches, or proxy-wasm.
+fn is_of_another(line: &str, next_line: Option<&&str>) -> bool {
+    next_line.is_some_and(|next| next.starts_with("source = ")) || line.contains("proxy-wasm")
+}
+
+fn release(folder: &Path, version: &str) -> Result<bool> {
+    let output = Command::new("make").args(["release", &format!("VERSION={version}")]).current_dir(folder).output()?;
+    ensure!(output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stdout));
+    Ok(output.status.success())
+}
+
+#[test]
+fn a_release_changes_the_version_in_every_file() -> Result<()> {
+    let copied = tempfile::tempdir()?;
+    let folder = copied.path();
+    let before = copy(workspace_root(), folder)?;
+    assert!(release(folder, NEXT)?);
+    let mut changed = 0;
+    for (path, before) in &before {
+        let after = std::fs::read_to_string(folder.join(path))?;
+        if path == "CHANGELOG.md" {
+            assert!(after.contains(&format!("\n## [Unreleased]\n\n## [{NEXT}] - 20")), "{after}");
+            continue;
+        }
+        let (old, new): (Vec<_>, Vec<_>) = (before.lines().collect(), after.lines().collect());
+        assert_eq!(old.len(), new.len(), "{path}");
+        for (number, (line, new)) in old.iter().zip(new).enumerate() {
+            let place = format!("{path}:{}: {new}", number + 1);
+            if *line != new {
+                assert_eq!(line.replace(NOW, NEXT), new, "{place}");
+                changed += 1;
+            } else if states(line, NOW) {
+                assert!(is_of_another(line, old.get(number + 1)), "make release forgets {place}");
+            }
+        }
+    }
+    assert!(changed > 15, "{changed} lines");
+    Ok(())
+}
+
+#[test]
+fn a_release_needs_a_version() -> Result<()> {
+    let copied = tempfile::tempdir()?;
+    std::fs::copy(workspace_root().join("Makefile"), copied.path().join("Makefile"))?;
+    for version in ["", "1.2", "v1.2.3", "1.2.3-"] {
+        assert!(!release(copied.path(), version)?, "{version}");
+    }
+    Ok(())
+}
