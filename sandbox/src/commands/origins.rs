@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 use stigg_segment::config::Config;
-use stigg_segment::mapping::Origins;
 use stigg_segment::event_name::Style;
+use stigg_segment::mapping::Origins;
 
 /// Stands for every secret: none is needed to say what becomes of an event. As long as a write key.
 pub const ANY_SECRET: &str = "00000000000000000000000000000000";
