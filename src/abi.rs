@@ -72,6 +72,16 @@ pub fn set_property(name: &str, value: &[u8]) -> Result<(), Failed> {
     done(unsafe { proxy_set_property(name.as_ptr(), name.len(), value.as_ptr(), value.len()) })
 }
 
+/// Calls a function that the host has beyond the specification, without arguments. Its result is dropped.
+pub fn call_foreign_function(name: &str) -> Result<(), Failed> {
+    let (mut data, mut size) = (std::ptr::null_mut(), 0);
+    // SAFETY: the host reads the name and no arguments; it writes one pointer and one size.
+    let status =
+        unsafe { proxy_call_foreign_function(name.as_ptr(), name.len(), std::ptr::null(), 0, &mut data, &mut size) };
+    let _result = take(status, data, size);
+    done(status)
+}
+
 /// Defines a metric and returns the host's number for it.
 pub fn define_metric(kind: MetricType, name: &str) -> Result<u32, Failed> {
     let mut id = 0;
@@ -148,6 +158,14 @@ unsafe extern "C" {
     fn proxy_set_buffer_bytes(buffer: u32, start: usize, size: usize, data: *const u8, data_size: usize) -> u32;
     fn proxy_get_property(path: *const u8, path_size: usize, data: *mut *mut u8, size: *mut usize) -> u32;
     fn proxy_set_property(path: *const u8, path_size: usize, value: *const u8, value_size: usize) -> u32;
+    fn proxy_call_foreign_function(
+        name: *const u8,
+        name_size: usize,
+        arguments: *const u8,
+        arguments_size: usize,
+        results: *mut *mut u8,
+        results_size: *mut usize,
+    ) -> u32;
     fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, id: *mut u32) -> u32;
     fn proxy_increment_metric(id: u32, by: i64) -> u32;
     fn proxy_record_metric(id: u32, value: u64) -> u32;

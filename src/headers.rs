@@ -20,6 +20,9 @@ pub fn without_query(target: &[u8]) -> &[u8] {
 const PATH: &[u8] = b":path";
 const CONTENT_TYPE: (&[u8], &[u8]) = (b"content-type", b"application/json");
 const AGENT: (&[u8], &[u8]) = (b"user-agent", USER_AGENT.as_bytes());
+/// Tells a gateway that cannot match a route on its filter state that the filter has admitted the request. The route
+/// removes it again.
+const ADMITTED: (&[u8], &[u8]) = (b"x-stigg-segment-filter", b"admitted");
 const AUTHORIZATION: &[u8] = b"authorization";
 const CONTENT_LENGTH: &[u8] = b"content-length";
 
@@ -60,7 +63,8 @@ impl Changes {
 
     /// The headers to set, each with its value, and the headers to remove, without one.
     ///
-    /// Without `authorization`, something else adds the credential; without `content_length`, the host frames the body.
+    /// Without `authorization`, something else adds the credential. Without `content_length`, the headers go on before
+    /// the body, and the host frames the body.
     pub fn list<'a>(
         &'a self,
         authorization: Option<&'a Secret>,
@@ -71,6 +75,7 @@ impl Changes {
             self.sets_user_agent.then_some(AGENT),
             authorization.map(|secret| (AUTHORIZATION, secret.reveal())),
             content_length.map(|length| (CONTENT_LENGTH, length.as_bytes())),
+            content_length.is_none().then_some(ADMITTED),
             self.path.as_deref().map(|path| (PATH, path)),
         ];
         let set = move |name: &[u8]| own.iter().flatten().any(|(other, _)| *other == name);

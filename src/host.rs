@@ -40,8 +40,12 @@ pub trait Host {
     /// A value of the gateway's filter state.
     fn filter_state(&self, key: &str) -> Option<Vec<u8>>;
 
-    /// Tells the gateway something about the request. The access log reads it.
+    /// Tells the gateway something about the request. Envoy has it in its filter state as `wasm.<name>`, for its access
+    /// log and its routes.
     fn set_property(&mut self, name: &str, value: &[u8]);
+
+    /// Lets the gateway look for the request's route again.
+    fn clear_route_cache(&mut self);
 
     /// Answers the request; it goes no further. `details` is for the access log.
     fn reply(&mut self, status: u32, headers: &[(&str, &str)], body: &[u8], details: &str) -> Result<(), Failed>;

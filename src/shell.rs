@@ -146,6 +146,11 @@ impl Host for ProxyWasm {
         let _ = abi::set_property(name, value);
     }
 
+    fn clear_route_cache(&mut self) {
+        // Envoy has this function. A host without it has no route that waits for the mark.
+        let _ = abi::call_foreign_function("clear_route_cache");
+    }
+
     fn reply(&mut self, status: u32, headers: &[(&str, &str)], body: &[u8], details: &str) -> Result<(), Failed> {
         let headers: HeaderMap = headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
         abi::send_local_response(status, details, body, &headers.0)

@@ -14,6 +14,10 @@ use crate::reply::{Rejection, Reply};
 /// The property that tells the access log the event's type; `envoy.yaml` logs it.
 const EVENT_TYPE: &str = "stigg_event";
 
+/// The property of a request that has become a call. The route to Segment matches on it, so that nothing else has a
+/// route there.
+const MAPPED: (&str, &[u8]) = ("stigg_mapped", b"true");
+
 /// Whether the host goes on with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
@@ -144,11 +148,16 @@ fn send_headers(host: &mut impl Host, headers: &ToSegment) -> Result<(), Failed>
 }
 
 fn forward(host: &mut impl Host, headers: Option<&ToSegment>, call: &Call) -> Result<(), Failed> {
-    headers.map_or(Ok(()), |headers| send_headers(host, headers))?;
     match &call.properties {
         // The event stays where it is.
         None => host.wrap_request_body(&call.head, &call.tail)?,
         Some(properties) => host.replace_request_body(&[&call.head, properties.as_slice(), &call.tail].concat())?,
+    }
+    host.set_property(MAPPED.0, MAPPED.1);
+    // The host looks for the route again after a header has changed. One that is not held has changed before the mark.
+    match headers {
+        Some(headers) => send_headers(host, headers)?,
+        None => host.clear_route_cache(),
     }
     host.count(Metric::Forwarded);
     Ok(())

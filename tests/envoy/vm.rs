@@ -46,14 +46,15 @@ async fn the_filter_may_do_what_it_does_and_nothing_else() -> Result<()> {
     let allowed = config.get(&format!("{PLUGIN}/capability_restriction_config/allowed_capabilities"))?;
     let allowed: BTreeSet<_> = allowed.as_object().unwrap().keys().map(String::as_str).collect();
 
-    // Host calls: those that src/host.rs declares, and those that the module needs to log, to read its environment and
+    // Host calls: those that src/abi.rs declares, and those that the module needs to log, to read its environment and
     // to end.
-    let host = std::fs::read_to_string(workspace_root().join("src/host.rs"))?;
-    let declared = host.lines().filter_map(|line| line.trim().strip_prefix("fn proxy_")?.split('(').next());
+    let abi = std::fs::read_to_string(workspace_root().join("src/abi.rs"))?;
+    let declared = abi.lines().filter_map(|line| line.trim().strip_prefix("fn proxy_")?.split('(').next());
     let mut used: BTreeSet<_> = declared.map(|name| format!("proxy_{name}")).collect();
     used.extend(["proxy_log", "environ_get", "environ_sizes_get", "fd_write", "proc_exit"].map(str::to_owned));
-    // Callbacks: those that src/host.rs implements, and those of a context's life.
-    let implemented = host.lines().filter_map(|line| line.trim().strip_prefix("fn on_")?.split('(').next());
+    // Callbacks: those that src/shell.rs implements, and those of a context's life.
+    let shell = std::fs::read_to_string(workspace_root().join("src/shell.rs"))?;
+    let implemented = shell.lines().filter_map(|line| line.trim().strip_prefix("fn on_")?.split('(').next());
     used.extend(implemented.map(|name| format!("proxy_on_{}", name.trim_start_matches("http_"))));
     let life = ["context_create", "vm_start", "delete", "memory_allocate"];
     used.extend(life.map(|name| format!("proxy_on_{name}")));

@@ -36,7 +36,7 @@ impl Complaints {
     /// Whether a module must expect this answer: of what is particular to a host, another may have nothing.
     fn is_to_be_expected(&self, function: &str, status: &str) -> bool {
         match (function, status) {
-            ("proxy_get_property", "NotFound") => true,
+            ("proxy_get_property" | "proxy_call_foreign_function", "NotFound") => true,
             ("proxy_set_property", "NotFound") | ("proxy_define_metric", "Unimplemented") => !self.kind.has_extras,
             _ => false,
         }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use proxy_wasm_host::abi::v0_2_1::types::{BufferType, MapType, Status};
-use proxy_wasm_host::abi::v0_2_1::{Access, Callback, Invocation, LocalResponse, StreamState};
+use proxy_wasm_host::abi::v0_2_1::{Access, Callback, ForeignCall, Invocation, LocalResponse, StreamState};
 use proxy_wasm_host::{Buffer, HeaderMap, VecHeaderMap};
 
 use crate::gateway::Kind;
@@ -148,5 +148,10 @@ impl StreamState for Exchange {
         }
         self.properties.insert(path.iter().map(|segment| segment.to_vec()).collect(), value.to_vec());
         Ok(())
+    }
+
+    /// This host has no function beyond the specification.
+    fn call_foreign_function(&mut self, _: Invocation, _: ForeignCall<'_>, _: &mut Vec<u8>) -> Result<(), Status> {
+        Err(Status::NotFound)
     }
 }

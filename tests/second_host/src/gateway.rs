@@ -258,7 +258,10 @@ fn sent_upstream(request: &Message) -> Result<Call> {
         ensure!(length == size.to_string(), "content-length {length} for {size} bytes");
     }
     ensure!(sent.headers.get(b"transfer-encoding").is_none(), "framing is the host's concern");
-    Ok(Call { headers: headers(&sent.headers), body: sent.body.clone(), trailers: sent.trailers.len() })
+    // A route removes this header, which tells it that the filter is there.
+    let mut sent_headers = headers(&sent.headers);
+    sent_headers.retain(|(name, _)| name != "x-stigg-segment-filter");
+    Ok(Call { headers: sent_headers, body: sent.body.clone(), trailers: sent.trailers.len() })
 }
 
 fn message<N: AsRef<[u8]>, V: AsRef<[u8]>>(headers: &[(N, V)], body: impl AsRef<[u8]>) -> Result<Message> {
