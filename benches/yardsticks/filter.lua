@@ -476,7 +476,7 @@ local function serve(handle)
   if head == nil then return { status = 204 } end
   local call = #head + size + 1
   if call > MAX_EVENT_BYTES then
-    reject(413, "event_too_large", "The track call for this event is " .. call .. " bytes, and Segment takes at most "
+    reject(413, "call_too_large", "The track call for this event is " .. call .. " bytes, and Segment takes at most "
       .. MAX_EVENT_BYTES .. "; send a smaller event.")
   end
   authorization = authorization or "Basic " .. handle:base64Escape(WRITE_KEY .. ":")

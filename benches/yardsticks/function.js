@@ -63,7 +63,7 @@ function map(body) {
     properties: event,
   });
   if (Buffer.byteLength(call) > MAX_EVENT_BYTES) {
-    throw new Rejection(413, 'event_too_large', 'The track call for this event is too large for Segment.');
+    throw new Rejection(413, 'call_too_large', 'The track call for this event is too large for Segment.');
   }
   return call;
 }
