@@ -74,6 +74,16 @@ const NUMBERS: &[Fact] = &[
         (ENVOY, "max_interval: … } rate_limited_retry_back_off"),
         (GATEWAY, "maxInterval: … }"),
     ]),
+    ("wait for Segment before each retry", "3 s", &[
+        (ENVOY, "waits up to … before each retry"),
+        (OPERATIONS, "up to … before each retry"),
+    ]),
+    ("wait for Segment before the only retry", "15 s", &[
+        (ENVOY, "or once up to …."),
+        (ENVOY, "X-RateLimit-Reset, format: SECONDS } ] max_interval: … - name"),
+        (OPERATIONS, "or once up to …."),
+        (DEPLOYMENT, "up to … are waited for"),
+    ]),
     ("time for the request to arrive", "10 s", &[
         (ENVOY, "request_timeout: … # until the whole request has arrived"),
         (GATEWAY, "requestReceivedTimeout: …,"),
@@ -181,7 +191,7 @@ const NUMBERS: &[Fact] = &[
 #[rustfmt::skip]
 const RETRIED: &[Fact] = &[
     ("retried by envoy.yaml", "408, 410, 429, 460, 5xx except 501, 505, 511", &[
-        (ENVOY, "safe_regex: { regex: \"…\" }"),
+        (ENVOY, "safe_regex: { regex: \"(…) ((|"),
         (ENVOY, "retriable_headers: # … - {"),
         (DEPLOYMENT, "a call is sent again after | … |"),
         (OPERATIONS, "Envoy sends a call again after …, and after"),
