@@ -107,11 +107,14 @@ pub fn largest_heap() -> Result<u64> {
     config.get(&format!("{monitor}/typed_config/max_heap_size_bytes"))?.as_u64().context("no number")
 }
 
-/// How long run-envoy waits at most for the requests under way.
-pub fn drain_seconds() -> Result<u64> {
+/// How long run-envoy takes at most to stop: the wait for the requests under way, and then for Envoy.
+pub fn stop_seconds() -> Result<u64> {
     let script = std::fs::read_to_string(workspace_root().join("deploy/run-envoy"))?;
-    let (_, seconds) = script.split_once("${DRAIN_SECONDS:=").context("no DRAIN_SECONDS")?;
-    Ok(seconds.chars().take_while(char::is_ascii_digit).collect::<String>().parse()?)
+    let number_after = |text| {
+        let (_, rest) = script.split_once(text).with_context(|| format!("no {text}"))?;
+        anyhow::Ok(rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse::<u64>()?)
+    };
+    Ok(number_after("${DRAIN_SECONDS:=")? + number_after("Envoy has ")?)
 }
 
 /// The variables that a compose file sets from those of its own environment.

@@ -181,7 +181,7 @@ async fn the_container_on_kubernetes_runs_what_is_shipped() -> Result<()> {
     let Value::Array(stop) = &container["lifecycle"]["preStop"]["exec"]["command"] else { panic!("{container}") };
     let [Value::String(_), Value::String(seconds)] = &stop[..] else { panic!("{stop:?}") };
     let grace = pod["terminationGracePeriodSeconds"].as_u64().context("no grace period")?;
-    assert!(grace > seconds.parse::<u64>()? + container::drain_seconds()?, "killed while it drains");
+    assert!(grace > seconds.parse::<u64>()? + container::stop_seconds()?, "killed while it drains");
     let heap = container::largest_heap()?;
     assert!(bytes(&container["resources"]["limits"]["memory"])? > heap, "killed before Envoy sheds load");
     let scaled = &manifests.the("HorizontalPodAutoscaler")?["spec"]["scaleTargetRef"];
@@ -196,7 +196,7 @@ async fn the_container_of_docker_compose_runs_what_is_shipped() -> Result<()> {
     assert_eq!(service["ports"], json!([format!("${{PORT:-10000}}:{}", container::port()?)]));
 
     let grace = service["stop_grace_period"].as_str().and_then(|period| period.strip_suffix('s'));
-    assert!(grace.context("no grace period")?.parse::<u64>()? > container::drain_seconds()?, "killed while it drains");
+    assert!(grace.context("no grace period")?.parse::<u64>()? > container::stop_seconds()?, "killed while it drains");
 
     let [shell, flag, script] = &texts(&service["healthcheck"]["test"])[1..] else { panic!("{service}") };
     let webhooks = edge.envoy.url("");

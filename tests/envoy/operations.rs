@@ -1,19 +1,15 @@
-//! What an operator does while webhooks keep coming: probe it, rotate secrets and certificates, limit it, end it.
+//! What an operator does while webhooks keep coming: probe it, rotate secrets and certificates, limit it.
 
 use std::net::SocketAddr;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use base64ct::{Base64, Encoding};
-use nix::sys::signal::{Signal, kill, killpg};
-use nix::unistd::Pid;
-use sandbox::envoy::{Config, Envoy, HTTP_CONNECTION_MANAGER, Options, locate, workspace_root};
-use sandbox::segment::{Behaviour, Segment};
+use sandbox::envoy::{Config, Envoy, HTTP_CONNECTION_MANAGER, Options, workspace_root};
+use sandbox::segment::Segment;
 use sandbox::stigg::Webhook;
 use serde_json::json;
 use tempfile::TempDir;
@@ -34,17 +30,6 @@ fn etc_envoy() -> Result<TempDir> {
         std::fs::write(etc.path().join("sds").join(file), below(&etc, &text))?;
     }
     Ok(etc)
-}
-
-/// Waits until something holds.
-async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
-    let wait = async {
-        while !holds().await? {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        Ok(())
-    };
-    tokio::time::timeout(PATIENCE, wait).await.with_context(|| format!("not in time: {what}"))?
 }
 
 fn below(etc: &TempDir, text: &str) -> String {
@@ -230,71 +215,4 @@ async fn tls(addr: SocketAddr, trusted: &rcgen::Certificate) -> Result<TlsStream
         .with_no_client_auth();
     let name = ServerName::try_from("localhost")?;
     Ok(TlsConnector::from(Arc::new(config)).connect(name, TcpStream::connect(addr).await?).await?)
-}
-
-fn pid(child: &Child) -> Pid {
-    Pid::from_raw(child.id().try_into().unwrap())
-}
-
-/// A process and all it has started; ended with it.
-struct Group(Child);
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        let _ = killpg(pid(&self.0), Signal::SIGKILL);
-        let _ = self.0.wait();
-    }
-}
-
-#[tokio::test]
-async fn on_sigterm_every_accepted_webhook_is_still_answered() -> Result<()> {
-    const UNDER_WAY: usize = 20;
-    let segment = Segment::start().await?;
-    segment.behave(Behaviour::Accept.after(Duration::from_secs(2)));
-    let [listener, admin] = free_ports()?;
-    let ports = move |port| if port == 9901 { admin } else { listener };
-    let config = Config::shipped()?.on_loopback_at(ports)?.upstream(&segment)?;
-    let folder = tempfile::tempdir()?;
-    let file = folder.path().join("envoy.json");
-    std::fs::write(&file, config.to_string())?;
-    let envoy = tokio::task::spawn_blocking(locate).await??;
-    let mut gentle = Group(
-        Command::new(workspace_root().join("deploy/run-envoy"))
-            .arg(envoy)
-            .args(["--disable-hot-restart", "--concurrency", "2", "--log-level", "off", "-c"])
-            .arg(&file)
-            .env("ADMIN", format!("127.0.0.1:{admin}"))
-            .envs(options().env)
-            .stdout(std::process::Stdio::null())
-            .current_dir(workspace_root())
-            .process_group(0)
-            .spawn()?,
-    );
-    let url = format!("http://127.0.0.1:{listener}{PATH}");
-    let healthz = url.replace(PATH, "/healthz");
-    let probe = async || Ok(Webhook::new("").method("GET".parse()?).send(&healthz).await.is_ok());
-    eventually("Envoy is up", probe).await?;
-
-    let mut sent = tokio::task::JoinSet::new();
-    for n in 0..UNDER_WAY {
-        let url = url.clone();
-        let webhook = Webhook::new(EVENT).secret(SECRET);
-        sent.spawn(async move { (if n % 2 == 0 { webhook } else { webhook.http2() }).send(&url).await });
-    }
-    eventually("all are under way", async || Ok(segment.requests_begun() == UNDER_WAY)).await?;
-    assert_eq!(segment.calls().len(), 0, "all of them are under way");
-    kill(pid(&gentle.0), Signal::SIGTERM)?;
-    for answer in sent.join_all().await {
-        assert_eq!(answer?.status, 200);
-    }
-    let ended = tokio::task::spawn_blocking(move || gentle.0.wait());
-    assert!(tokio::time::timeout(PATIENCE, ended).await???.success());
-    assert_eq!(segment.accepted().len(), UNDER_WAY);
-    Ok(())
-}
-
-/// Ports nobody listens on, for an Envoy whose admin interface a script must know.
-fn free_ports() -> Result<[u16; 2]> {
-    let sockets = [std::net::TcpListener::bind("127.0.0.1:0")?, std::net::TcpListener::bind("127.0.0.1:0")?];
-    Ok([sockets[0].local_addr()?.port(), sockets[1].local_addr()?.port()])
 }

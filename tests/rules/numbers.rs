@@ -13,6 +13,7 @@ const COMPOSE: &str = "deploy/compose.yaml";
 const KUBERNETES: &str = "deploy/kubernetes/deployment.yaml";
 const REPLICAS: &str = "deploy/kubernetes/availability.yaml";
 const RUN_ENVOY: &str = "deploy/run-envoy";
+const UNIT: &str = "deploy/stigg-envoy.service";
 const ALERTS: &str = "deploy/alerts.yaml";
 const DASHBOARD: &str = "deploy/dashboard.json";
 const SCHEMA: &str = "configuration.schema.json";
@@ -164,13 +165,20 @@ const NUMBERS: &[Fact] = &[
     ("memory of a container", "1536 MiB", &[
         (COMPOSE, "mem_limit: …"),
         (KUBERNETES, "limits: { memory: … }"),
+        (UNIT, "MemoryMax=…"),
     ]),
     ("longest drain", "30 s", &[
         (RUN_ENVOY, "${DRAIN_SECONDS:=…}"),
         (RUN_ENVOY, "the longest wait (default …;"),
+        (UNIT, "run-envoy waits up to … for"),
         (COMPOSE, "run-envoy waits up to … for"),
         (KUBERNETES, "preStop and run-envoy's … together"),
         (OPERATIONS, "Allow it …."),
+    ]),
+    ("time for Envoy to end", "5 s", &[
+        (RUN_ENVOY, "Envoy has … to end"),
+        (UNIT, "then up to … for Envoy"),
+        (OPERATIONS, "Envoy has … to end"),
     ]),
     ("fewest replicas", "2", &[
         (REPLICAS, "minReplicas: …"),
@@ -244,7 +252,7 @@ fn number(text: &str) -> Option<f64> {
         "" | "s" => 1.0,
         "ms" => 0.001,
         "Ki" | "KiB" => 1024.0,
-        "m" | "Mi" | "MiB" => 1024.0 * 1024.0,
+        "m" | "M" | "Mi" | "MiB" => 1024.0 * 1024.0,
         "three" => return Some(3.0),
         _ => return None,
     };
