@@ -84,6 +84,35 @@ async fn too_many_webhooks_at_once_are_told_to_come_back() -> Result<()> {
 }
 
 #[tokio::test]
+async fn strangers_take_nothing_from_the_rate_limit() -> Result<()> {
+    let bucket = format!("{HTTP_CONNECTION_MANAGER}/http_filters/local_ratelimit/typed_config/token_bucket");
+    let one = json!({ "max_tokens": 1, "tokens_per_fill": 1, "fill_interval": "60s" });
+    let edge = Edge::start_with(|config| config.set(&bucket, one)).await?;
+    let mut stranger = edge.connect().await?;
+    for (request, status) in [
+        (post(EVENT).replace(SECRET, "wrong"), 401),
+        (post(EVENT).replace("stigg-webhooks-secret", "x-other"), 401),
+        (post(EVENT).replace(PATH, "/elsewhere"), 404),
+        (request("GET", "", "").replace(PATH, "/healthz"), 200),
+        (request("GET", "", ""), 405),
+        (post(CATALOG_EVENT), 204), // nor does one that is not sent
+        (post("{"), 400),
+    ] {
+        for _ in 0..3 {
+            stranger.send(&request).await?;
+            let answer = stranger.response().await?;
+            assert_eq!(answer.status, status, "{request}");
+            if answer.head.contains("connection: close") {
+                stranger = edge.connect().await?;
+            }
+        }
+    }
+    assert_eq!(edge.send_event(EVENT).await?.status, 200);
+    assert_eq!(edge.send_event(EVENT).await?.status, 429);
+    Ok(())
+}
+
+#[tokio::test]
 async fn secrets_from_files_are_rotated_under_load_without_a_failed_request() -> Result<()> {
     if is_too_old((1, 39), "secrets from files").await? {
         return Ok(());
