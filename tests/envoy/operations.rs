@@ -20,7 +20,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types:
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// A folder that stands for /etc/envoy, with the files of deploy/sds in it.
-fn etc_envoy() -> Result<TempDir> {
+pub fn etc_envoy() -> Result<TempDir> {
     let etc = tempfile::tempdir()?;
     for folder in ["sds", "certs", "secrets"] {
         std::fs::create_dir(etc.path().join(folder))?;
@@ -37,7 +37,7 @@ fn below(etc: &TempDir, text: &str) -> String {
 }
 
 /// Replaces a file as it must be: by a rename.
-fn replace(folder: &Path, file: &str, content: &str) -> Result<()> {
+pub fn replace(folder: &Path, file: &str, content: &str) -> Result<()> {
     let new = folder.join(format!(".{file}"));
     std::fs::write(&new, content)?;
     Ok(std::fs::rename(new, folder.join(file))?)
@@ -53,6 +53,11 @@ fn variant(expressions: &[&str], etc: &TempDir, segment: &Segment) -> Result<Con
     assert!(expressions.iter().all(|expression| head.contains(&format!("'{expression}'"))), "not what envoy.yaml says");
     let output = sed.arg(workspace_root().join("envoy.yaml")).output()?;
     Config::from_yaml(&below(etc, std::str::from_utf8(&output.stdout)?))?.on_loopback()?.upstream(segment)
+}
+
+/// envoy.yaml with both secrets from the files of a folder that stands for /etc/envoy.
+pub fn secrets_from_files(etc: &TempDir, segment: &Segment) -> Result<Config> {
+    variant(&["s/#sds //", "/#env$/d"], etc, segment)
 }
 
 #[tokio::test]
@@ -126,7 +131,7 @@ async fn secrets_from_files_are_rotated_under_load_without_a_failed_request() ->
     replace(&secrets, "stigg", &format!("{SECRET}\n"))?;
     replace(&secrets, "segment", &basic(WRITE_KEY))?;
     let segment = Segment::start().await?;
-    let config = variant(&["s/#sds //", "/#env$/d"], &etc, &segment)?;
+    let config = secrets_from_files(&etc, &segment)?;
     let edge = Arc::new(Edge { envoy: Envoy::start(config, Options::default()).await?, segment });
     let send = async |edge: &Edge, secret| {
         Ok::<_, anyhow::Error>(Webhook::new(EVENT).secret(secret).send(&edge.envoy.url(PATH)).await?.status)
@@ -187,13 +192,47 @@ async fn without_a_webhook_secret_nobody_is_let_in() -> Result<()> {
     replace(&etc.path().join("secrets"), "stigg", "\n")?;
     replace(&etc.path().join("secrets"), "segment", "eDo=")?;
     let segment = Segment::start().await?;
-    let config = variant(&["s/#sds //", "/#env$/d"], &etc, &segment)?;
+    let config = secrets_from_files(&etc, &segment)?;
     let edge = Edge { envoy: Envoy::start(config, Options::default()).await?, segment };
     for secret in ["", "-", "anything"] {
         let reply = Webhook::new(EVENT).secret(secret).send(&edge.envoy.url(PATH)).await?;
         assert_eq!((reply.status, &reply.json()["code"]), (500, &json!("secret_unavailable")), "{secret}");
     }
     assert_eq!(edge.segment.connections(), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_a_write_key_stigg_is_told_so() -> Result<()> {
+    if is_too_old((1, 39), "secrets from files").await? {
+        return Ok(());
+    }
+    let etc = etc_envoy()?;
+    let secrets = etc.path().join("secrets");
+    replace(&secrets, "stigg", SECRET)?;
+    let segment = Segment::start().await?;
+    let edge = Edge { envoy: Envoy::start(secrets_from_files(&etc, &segment)?, Options::default()).await?, segment };
+    let url = edge.envoy.url(PATH);
+    let send = async |secret| Webhook::new(EVENT).secret(secret).send(&url).await;
+    // The file is missing, then it is empty.
+    for _ in 0..2 {
+        let reply = send(SECRET).await?;
+        assert_eq!((reply.status, &reply.json()["code"]), (500, &json!("write_key_unavailable")));
+        assert_eq!(reply.header("content-type"), Some("application/json"));
+        let reply = send("wrong").await?;
+        assert_eq!((reply.status, &reply.json()["code"]), (401, &json!("unauthorized")));
+        replace(&secrets, "segment", "")?;
+    }
+    assert_eq!(edge.segment.requests_begun(), 0);
+    for counter in ["webhooks.outcome.forwarded", "segment_answers.class.4xx", "segment_answers.class.5xx"] {
+        assert_eq!(edge.envoy.stat(&format!("wasmcustom.stigg_segment.{counter}")).await?, 0, "{counter}");
+    }
+    // The file comes, and Segment's own 401 stays one.
+    replace(&secrets, "segment", &Base64::encode_string(format!("{WRITE_KEY}:").as_bytes()))?;
+    eventually("the write key is used", async || Ok(send(SECRET).await?.status == 200)).await?;
+    edge.segment.behave(sandbox::segment::Behaviour::status(401));
+    let reply = send(SECRET).await?;
+    assert_eq!((reply.status, reply.text().as_str()), (401, r#"{"success":false}"#));
     Ok(())
 }
 
