@@ -70,6 +70,11 @@ impl Container {
 
     /// Its Envoy, on loopback and with the stand-in for Segment.
     pub async fn start(self, segment: &Segment) -> Result<Envoy> {
+        self.start_with(segment, Ok).await
+    }
+
+    /// The same, but for one change.
+    pub async fn start_with(self, segment: &Segment, change: impl FnOnce(Config) -> Result<Config>) -> Result<Envoy> {
         let yaml = std::fs::read_to_string(self.folder.path().join("envoy.yaml"))?;
         let mut config = Config::from_yaml(&yaml)?;
         let module = text(config.get(&format!("{PLUGIN}/vm_config/code/local/filename"))?)?;
@@ -79,7 +84,7 @@ impl Container {
             let added: Value = serde_yaml_ng::from_str(self.command.get(at + 1).context("nothing is added")?)?;
             config = config.edit(|whole| merge(whole, added));
         }
-        Envoy::start(config.on_loopback()?.upstream(segment)?, self.options).await
+        Envoy::start(change(config.on_loopback()?.upstream(segment)?)?, self.options).await
     }
 }
 

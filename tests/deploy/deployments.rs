@@ -190,6 +190,33 @@ async fn the_container_on_kubernetes_runs_what_is_shipped() -> Result<()> {
 }
 
 #[tokio::test]
+async fn connections_to_the_metrics_are_bounded_and_take_none_from_the_webhooks() -> Result<()> {
+    const MOST: u64 = 16;
+    let manifests = Manifests::kubernetes()?;
+    let container = &manifests.the("Deployment")?["spec"]["template"]["spec"]["containers"][0];
+    let segment = Segment::start().await?;
+    let limit = "/overload_manager/resource_monitors/envoy.resource_monitors.global_downstream_max_connections\
+                 /typed_config/max_active_downstream_connections";
+    let container = Container::of_deployment(&manifests, environment(container)?)?;
+    let envoy = container.start_with(&segment, |config| config.set(limit, json!(MOST + 4))).await?;
+    let edge = Edge { envoy, segment };
+    let metrics = edge.envoy.addr("metrics").context("no metrics")?;
+    let mut idle = Vec::new();
+    for _ in 0..60 {
+        idle.push(Connection::open(metrics).await?);
+    }
+    let active = "http.metrics.downstream_cx_active";
+    edge.envoy.wait_for_stat(active, MOST, PATIENCE).await?;
+    // The last one is closed, so Envoy has seen them all.
+    assert_eq!(idle.last_mut().context("none")?.closed().await?, "");
+    assert_eq!(edge.envoy.stat(active).await?, MOST);
+    for _ in 0..3 {
+        assert_eq!(edge.send_event(EVENT).await?.status, 200);
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn the_container_of_docker_compose_runs_what_is_shipped() -> Result<()> {
     let service = &Manifests::read("compose.yaml")?.the_only()?["services"]["envoy"];
     let edge = runs(Container::of_compose(service, container::from_environment(service, &SECRETS)?)?).await?;
