@@ -6,7 +6,7 @@ TYPOS := target/typos-$(TYPOS_VERSION)/bin/typos
 
 .DEFAULT_GOAL := help
 .PHONY: help build image run send test test-matrix lint audit msrv release ledger fuzz bench report soak instructions screenshot tools schemas clean rust nightly yardsticks \
-  chromium envoy kubectl node registry skopeo wrk
+  chromium envoy kubectl node registry skopeo systemd wrk
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -98,7 +98,7 @@ yardsticks: rust ## build the Wasm filters that the filter is measured against
 tools: rust ## install what the tests and benchmarks need besides Rust, as root; others are told what is missing
 	@tests/tools
 
-chromium envoy kubectl node registry skopeo wrk: rust
+chromium envoy kubectl node registry skopeo systemd wrk: rust
 	@tests/tools $@
 
 schemas: build kubectl ## take the schemas that the manifests in deploy/ are checked against from their publishers; needs Go

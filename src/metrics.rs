@@ -44,7 +44,7 @@ macro_rules! metrics {
 }
 
 metrics! {
-    /// Webhooks that were sent on to Segment.
+    /// Webhooks that were sent on to Segment and have an answer, whoever gave it.
     Forwarded = Counter "webhooks" [outcome: "forwarded"];
     /// Webhooks that were ignored, by reason.
     Ignored(reason in Ignored::CODES) = Counter "webhooks" [outcome: "ignored", reason: reason];

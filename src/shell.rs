@@ -160,6 +160,10 @@ impl Host for ProxyWasm {
         abi::get_value(MapType::HttpResponseHeaders, ":status").ok()
     }
 
+    fn response_details(&self) -> Option<Vec<u8>> {
+        abi::get_property(&["response", "code_details"]).ok()
+    }
+
     fn count(&mut self, metric: Metric) {
         if let Some(counter) = self.0.id(metric) {
             // A host that does not count does no harm.

@@ -18,6 +18,12 @@ const EVENT_TYPE: &str = "stigg_event";
 /// route there.
 const MAPPED: (&str, &[u8]) = ("stigg_mapped", b"true");
 
+/// Envoy's details of an answer that Segment gave.
+const SEGMENTS: &[u8] = b"via_upstream";
+
+/// Envoy's details of answers to calls that it did not send: over its rate limit, and without a write key.
+const NOT_SENT: [&[u8]; 2] = [b"local_rate_limited", b"failed_to_inject_credential"];
+
 /// Whether the host goes on with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
@@ -34,7 +40,7 @@ pub struct Stream {
     filter: Option<Filter>,
     /// How much of the body has come, in bytes. The trailers callback has no other way to know.
     body_size: usize,
-    /// Whether the answer that comes back is Segment's.
+    /// Whether the host has been given a call to send.
     forwarded: bool,
 }
 
@@ -73,9 +79,19 @@ impl Stream {
         action
     }
 
-    /// The response's headers have come.
+    /// The response's headers have come. Only now it is known whether the call was sent, and who answers.
     pub fn on_response_headers(&mut self, host: &mut impl Host) {
-        if self.forwarded
+        if !self.forwarded {
+            return;
+        }
+        // A host without details has no rate limit after the filter.
+        let details = host.response_details();
+        let details = details.as_deref().unwrap_or(SEGMENTS);
+        if NOT_SENT.contains(&details) {
+            return;
+        }
+        host.count(Metric::Forwarded);
+        if details == SEGMENTS
             && let Some(metric) = host.response_status().as_deref().and_then(Metric::of_segments)
         {
             host.count(metric);
@@ -159,6 +175,5 @@ fn forward(host: &mut impl Host, headers: Option<&ToSegment>, call: &Call) -> Re
         Some(headers) => send_headers(host, headers)?,
         None => host.clear_route_cache(),
     }
-    host.count(Metric::Forwarded);
     Ok(())
 }

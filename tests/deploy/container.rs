@@ -70,6 +70,11 @@ impl Container {
 
     /// Its Envoy, on loopback and with the stand-in for Segment.
     pub async fn start(self, segment: &Segment) -> Result<Envoy> {
+        self.start_with(segment, Ok).await
+    }
+
+    /// The same, but for one change.
+    pub async fn start_with(self, segment: &Segment, change: impl FnOnce(Config) -> Result<Config>) -> Result<Envoy> {
         let yaml = std::fs::read_to_string(self.folder.path().join("envoy.yaml"))?;
         let mut config = Config::from_yaml(&yaml)?;
         let module = text(config.get(&format!("{PLUGIN}/vm_config/code/local/filename"))?)?;
@@ -79,7 +84,7 @@ impl Container {
             let added: Value = serde_yaml_ng::from_str(self.command.get(at + 1).context("nothing is added")?)?;
             config = config.edit(|whole| merge(whole, added));
         }
-        Envoy::start(config.on_loopback()?.upstream(segment)?, self.options).await
+        Envoy::start(change(config.on_loopback()?.upstream(segment)?)?, self.options).await
     }
 }
 
@@ -107,11 +112,14 @@ pub fn largest_heap() -> Result<u64> {
     config.get(&format!("{monitor}/typed_config/max_heap_size_bytes"))?.as_u64().context("no number")
 }
 
-/// How long run-envoy waits at most for the requests under way.
-pub fn drain_seconds() -> Result<u64> {
+/// How long run-envoy takes at most to stop: the wait for the requests under way, and then for Envoy.
+pub fn stop_seconds() -> Result<u64> {
     let script = std::fs::read_to_string(workspace_root().join("deploy/run-envoy"))?;
-    let (_, seconds) = script.split_once("${DRAIN_SECONDS:=").context("no DRAIN_SECONDS")?;
-    Ok(seconds.chars().take_while(char::is_ascii_digit).collect::<String>().parse()?)
+    let number_after = |text| {
+        let (_, rest) = script.split_once(text).with_context(|| format!("no {text}"))?;
+        anyhow::Ok(rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse::<u64>()?)
+    };
+    Ok(number_after("${DRAIN_SECONDS:=")? + number_after("Envoy has ")?)
 }
 
 /// The variables that a compose file sets from those of its own environment.

@@ -181,11 +181,38 @@ async fn the_container_on_kubernetes_runs_what_is_shipped() -> Result<()> {
     let Value::Array(stop) = &container["lifecycle"]["preStop"]["exec"]["command"] else { panic!("{container}") };
     let [Value::String(_), Value::String(seconds)] = &stop[..] else { panic!("{stop:?}") };
     let grace = pod["terminationGracePeriodSeconds"].as_u64().context("no grace period")?;
-    assert!(grace > seconds.parse::<u64>()? + container::drain_seconds()?, "killed while it drains");
+    assert!(grace > seconds.parse::<u64>()? + container::stop_seconds()?, "killed while it drains");
     let heap = container::largest_heap()?;
     assert!(bytes(&container["resources"]["limits"]["memory"])? > heap, "killed before Envoy sheds load");
     let scaled = &manifests.the("HorizontalPodAutoscaler")?["spec"]["scaleTargetRef"];
     assert_eq!(scaled["name"], manifests.the("Deployment")?["metadata"]["name"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn connections_to_the_metrics_are_bounded_and_take_none_from_the_webhooks() -> Result<()> {
+    const MOST: u64 = 16;
+    let manifests = Manifests::kubernetes()?;
+    let container = &manifests.the("Deployment")?["spec"]["template"]["spec"]["containers"][0];
+    let segment = Segment::start().await?;
+    let limit = "/overload_manager/resource_monitors/envoy.resource_monitors.global_downstream_max_connections\
+                 /typed_config/max_active_downstream_connections";
+    let container = Container::of_deployment(&manifests, environment(container)?)?;
+    let envoy = container.start_with(&segment, |config| config.set(limit, json!(MOST + 4))).await?;
+    let edge = Edge { envoy, segment };
+    let metrics = edge.envoy.addr("metrics").context("no metrics")?;
+    let mut idle = Vec::new();
+    for _ in 0..60 {
+        idle.push(Connection::open(metrics).await?);
+    }
+    let active = "http.metrics.downstream_cx_active";
+    edge.envoy.wait_for_stat(active, MOST, PATIENCE).await?;
+    // The last one is closed, so Envoy has seen them all.
+    assert_eq!(idle.last_mut().context("none")?.closed().await?, "");
+    assert_eq!(edge.envoy.stat(active).await?, MOST);
+    for _ in 0..3 {
+        assert_eq!(edge.send_event(EVENT).await?.status, 200);
+    }
     Ok(())
 }
 
@@ -196,7 +223,7 @@ async fn the_container_of_docker_compose_runs_what_is_shipped() -> Result<()> {
     assert_eq!(service["ports"], json!([format!("${{PORT:-10000}}:{}", container::port()?)]));
 
     let grace = service["stop_grace_period"].as_str().and_then(|period| period.strip_suffix('s'));
-    assert!(grace.context("no grace period")?.parse::<u64>()? > container::drain_seconds()?, "killed while it drains");
+    assert!(grace.context("no grace period")?.parse::<u64>()? > container::stop_seconds()?, "killed while it drains");
 
     let [shell, flag, script] = &texts(&service["healthcheck"]["test"])[1..] else { panic!("{service}") };
     let webhooks = edge.envoy.url("");

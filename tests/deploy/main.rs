@@ -9,4 +9,5 @@ mod istio;
 mod manifests;
 mod registry;
 mod schemas;
+mod systemd;
 mod xds;

@@ -97,6 +97,48 @@ async fn segments_rate_limit_is_waited_for() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_wait_that_does_not_fit_is_passed_on_to_stigg_at_once() -> Result<()> {
+    let edge = Edge::start_with(impatient).await?;
+    let date = "Wed, 21 Oct 2026 07:28:00 GMT";
+    let waits = [("retry-after", "60"), ("retry-after", "16"), ("retry-after", date), ("x-ratelimit-reset", "60")];
+    for (status, (header, wait)) in [429, 503, 500].into_iter().flat_map(|status| waits.map(|wait| (status, wait))) {
+        edge.segment.clear();
+        edge.segment.behave(Behaviour::status(status).with_header(header, wait));
+        let reply = edge.send_event(EVENT).await?;
+        assert_eq!((reply.status, reply.header(header)), (status, Some(wait)));
+        assert_eq!(reply.text(), r#"{"success":false}"#);
+        assert_eq!(reply.header("x-stigg-segment-answer"), None);
+        assert_eq!(edge.segment.calls().len(), 1, "{status} {header}: {wait}");
+    }
+    // Both: the one that counts is Retry-After.
+    edge.segment.clear();
+    edge.segment.behave(Behaviour::status(429).with_header("x-ratelimit-reset", "1").with_header("retry-after", "60"));
+    assert_eq!(edge.send_event(EVENT).await?.status, 429);
+    assert_eq!(edge.segment.calls().len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_long_wait_is_waited_for_once_and_a_short_one_before_each_retry() -> Result<()> {
+    let edge = Edge::start_with(impatient).await?;
+    for (status, header, wait, attempts) in
+        [(429, "retry-after", "12", 2), (503, "x-ratelimit-reset", "4", 2), (429, "retry-after", "1", 4)]
+    {
+        edge.segment.clear();
+        edge.segment.behave(Behaviour::status(status).with_header(header, wait));
+        let reply = edge.send_event(EVENT).await?;
+        assert_eq!((reply.status, reply.header(header)), (status, Some(wait)), "Segment's own answer, not a timeout");
+        let calls = edge.segment.calls();
+        assert_eq!(calls.len(), attempts, "{status} {header}: {wait}");
+        for pair in calls.windows(2) {
+            let pause = pair[1].arrived.duration_since(pair[0].arrived)?;
+            assert!(pause >= Duration::from_secs(wait.parse()?) - Duration::from_millis(50), "{wait}: {pause:?}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn when_nothing_helps_stigg_is_told_and_delivers_again() -> Result<()> {
     let edge = Edge::start_with(impatient).await?;
     edge.segment.behave(Behaviour::status(500));

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
-use sandbox::envoy::{Envoy, PLUGIN, ROUTE};
+use sandbox::envoy::{Envoy, HTTP_CONNECTION_MANAGER, PLUGIN, ROUTE};
 use sandbox::segment::{Behaviour, Segment};
 use sandbox::stigg::Webhook;
 use serde_json::{Value, json};
@@ -129,6 +129,25 @@ async fn what_segment_answers_is_counted_by_class() -> Result<()> {
         let up = counted(&edge, Webhook::new(EVENT).secret(SECRET)).await?;
         assert_eq!(up, BTreeSet::from([FORWARDED.to_owned(), answers(class)]), "{status}");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_answer_of_envoys_own_is_not_counted_as_segments() -> Result<()> {
+    let two = json!({ "max_tokens": 2, "tokens_per_fill": 2, "fill_interval": "60s" });
+    let edge = Edge::start_with(|config| {
+        config
+            .set(&format!("{HTTP_CONNECTION_MANAGER}/http_filters/local_ratelimit/typed_config/token_bucket"), two)?
+            .set(&format!("{ROUTE}/route/retry_policy/retry_back_off/base_interval"), json!("0.01s"))
+    })
+    .await?;
+    let webhook = || Webhook::new(EVENT).secret(SECRET);
+    edge.segment.behave(Behaviour::ResetBeforeAccept);
+    assert_eq!(counted(&edge, webhook()).await?, BTreeSet::from([FORWARDED.to_owned()]), "Segment cannot be reached");
+    edge.segment.behave(Behaviour::Accept);
+    assert_eq!(counted(&edge, webhook()).await?, BTreeSet::from([FORWARDED.to_owned(), answers(2)]));
+    assert_eq!(counted(&edge, webhook()).await?, BTreeSet::new(), "over the rate limit");
+    assert_eq!(edge.envoy.stat("webhooks.http_local_rate_limit.rate_limited").await?, 1);
     Ok(())
 }
 

@@ -1,19 +1,15 @@
-//! What an operator does while webhooks keep coming: probe it, rotate secrets and certificates, limit it, end it.
+//! What an operator does while webhooks keep coming: probe it, rotate secrets and certificates, limit it.
 
 use std::net::SocketAddr;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use base64ct::{Base64, Encoding};
-use nix::sys::signal::{Signal, kill, killpg};
-use nix::unistd::Pid;
-use sandbox::envoy::{Config, Envoy, HTTP_CONNECTION_MANAGER, Options, locate, workspace_root};
-use sandbox::segment::{Behaviour, Segment};
+use sandbox::envoy::{Config, Envoy, HTTP_CONNECTION_MANAGER, Options, workspace_root};
+use sandbox::segment::Segment;
 use sandbox::stigg::Webhook;
 use serde_json::json;
 use tempfile::TempDir;
@@ -24,7 +20,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types:
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// A folder that stands for /etc/envoy, with the files of deploy/sds in it.
-fn etc_envoy() -> Result<TempDir> {
+pub fn etc_envoy() -> Result<TempDir> {
     let etc = tempfile::tempdir()?;
     for folder in ["sds", "certs", "secrets"] {
         std::fs::create_dir(etc.path().join(folder))?;
@@ -36,23 +32,12 @@ fn etc_envoy() -> Result<TempDir> {
     Ok(etc)
 }
 
-/// Waits until something holds.
-async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
-    let wait = async {
-        while !holds().await? {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        Ok(())
-    };
-    tokio::time::timeout(PATIENCE, wait).await.with_context(|| format!("not in time: {what}"))?
-}
-
 fn below(etc: &TempDir, text: &str) -> String {
     text.replace("/etc/envoy", etc.path().to_str().unwrap())
 }
 
 /// Replaces a file as it must be: by a rename.
-fn replace(folder: &Path, file: &str, content: &str) -> Result<()> {
+pub fn replace(folder: &Path, file: &str, content: &str) -> Result<()> {
     let new = folder.join(format!(".{file}"));
     std::fs::write(&new, content)?;
     Ok(std::fs::rename(new, folder.join(file))?)
@@ -68,6 +53,11 @@ fn variant(expressions: &[&str], etc: &TempDir, segment: &Segment) -> Result<Con
     assert!(expressions.iter().all(|expression| head.contains(&format!("'{expression}'"))), "not what envoy.yaml says");
     let output = sed.arg(workspace_root().join("envoy.yaml")).output()?;
     Config::from_yaml(&below(etc, std::str::from_utf8(&output.stdout)?))?.on_loopback()?.upstream(segment)
+}
+
+/// envoy.yaml with both secrets from the files of a folder that stands for /etc/envoy.
+pub fn secrets_from_files(etc: &TempDir, segment: &Segment) -> Result<Config> {
+    variant(&["s/#sds //", "/#env$/d"], etc, segment)
 }
 
 #[tokio::test]
@@ -99,6 +89,35 @@ async fn too_many_webhooks_at_once_are_told_to_come_back() -> Result<()> {
 }
 
 #[tokio::test]
+async fn strangers_take_nothing_from_the_rate_limit() -> Result<()> {
+    let bucket = format!("{HTTP_CONNECTION_MANAGER}/http_filters/local_ratelimit/typed_config/token_bucket");
+    let one = json!({ "max_tokens": 1, "tokens_per_fill": 1, "fill_interval": "60s" });
+    let edge = Edge::start_with(|config| config.set(&bucket, one)).await?;
+    let mut stranger = edge.connect().await?;
+    for (request, status) in [
+        (post(EVENT).replace(SECRET, "wrong"), 401),
+        (post(EVENT).replace("stigg-webhooks-secret", "x-other"), 401),
+        (post(EVENT).replace(PATH, "/elsewhere"), 404),
+        (request("GET", "", "").replace(PATH, "/healthz"), 200),
+        (request("GET", "", ""), 405),
+        (post(CATALOG_EVENT), 204), // nor does one that is not sent
+        (post("{"), 400),
+    ] {
+        for _ in 0..3 {
+            stranger.send(&request).await?;
+            let answer = stranger.response().await?;
+            assert_eq!(answer.status, status, "{request}");
+            if answer.head.contains("connection: close") {
+                stranger = edge.connect().await?;
+            }
+        }
+    }
+    assert_eq!(edge.send_event(EVENT).await?.status, 200);
+    assert_eq!(edge.send_event(EVENT).await?.status, 429);
+    Ok(())
+}
+
+#[tokio::test]
 async fn secrets_from_files_are_rotated_under_load_without_a_failed_request() -> Result<()> {
     if is_too_old((1, 39), "secrets from files").await? {
         return Ok(());
@@ -112,7 +131,7 @@ async fn secrets_from_files_are_rotated_under_load_without_a_failed_request() ->
     replace(&secrets, "stigg", &format!("{SECRET}\n"))?;
     replace(&secrets, "segment", &basic(WRITE_KEY))?;
     let segment = Segment::start().await?;
-    let config = variant(&["s/#sds //", "/#env$/d"], &etc, &segment)?;
+    let config = secrets_from_files(&etc, &segment)?;
     let edge = Arc::new(Edge { envoy: Envoy::start(config, Options::default()).await?, segment });
     let send = async |edge: &Edge, secret| {
         Ok::<_, anyhow::Error>(Webhook::new(EVENT).secret(secret).send(&edge.envoy.url(PATH)).await?.status)
@@ -173,13 +192,47 @@ async fn without_a_webhook_secret_nobody_is_let_in() -> Result<()> {
     replace(&etc.path().join("secrets"), "stigg", "\n")?;
     replace(&etc.path().join("secrets"), "segment", "eDo=")?;
     let segment = Segment::start().await?;
-    let config = variant(&["s/#sds //", "/#env$/d"], &etc, &segment)?;
+    let config = secrets_from_files(&etc, &segment)?;
     let edge = Edge { envoy: Envoy::start(config, Options::default()).await?, segment };
     for secret in ["", "-", "anything"] {
         let reply = Webhook::new(EVENT).secret(secret).send(&edge.envoy.url(PATH)).await?;
         assert_eq!((reply.status, &reply.json()["code"]), (500, &json!("secret_unavailable")), "{secret}");
     }
     assert_eq!(edge.segment.connections(), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_a_write_key_stigg_is_told_so() -> Result<()> {
+    if is_too_old((1, 39), "secrets from files").await? {
+        return Ok(());
+    }
+    let etc = etc_envoy()?;
+    let secrets = etc.path().join("secrets");
+    replace(&secrets, "stigg", SECRET)?;
+    let segment = Segment::start().await?;
+    let edge = Edge { envoy: Envoy::start(secrets_from_files(&etc, &segment)?, Options::default()).await?, segment };
+    let url = edge.envoy.url(PATH);
+    let send = async |secret| Webhook::new(EVENT).secret(secret).send(&url).await;
+    // The file is missing, then it is empty.
+    for _ in 0..2 {
+        let reply = send(SECRET).await?;
+        assert_eq!((reply.status, &reply.json()["code"]), (500, &json!("write_key_unavailable")));
+        assert_eq!(reply.header("content-type"), Some("application/json"));
+        let reply = send("wrong").await?;
+        assert_eq!((reply.status, &reply.json()["code"]), (401, &json!("unauthorized")));
+        replace(&secrets, "segment", "")?;
+    }
+    assert_eq!(edge.segment.requests_begun(), 0);
+    for counter in ["webhooks.outcome.forwarded", "segment_answers.class.4xx", "segment_answers.class.5xx"] {
+        assert_eq!(edge.envoy.stat(&format!("wasmcustom.stigg_segment.{counter}")).await?, 0, "{counter}");
+    }
+    // The file comes, and Segment's own 401 stays one.
+    replace(&secrets, "segment", &Base64::encode_string(format!("{WRITE_KEY}:").as_bytes()))?;
+    eventually("the write key is used", async || Ok(send(SECRET).await?.status == 200)).await?;
+    edge.segment.behave(sandbox::segment::Behaviour::status(401));
+    let reply = send(SECRET).await?;
+    assert_eq!((reply.status, reply.text().as_str()), (401, r#"{"success":false}"#));
     Ok(())
 }
 
@@ -230,71 +283,4 @@ async fn tls(addr: SocketAddr, trusted: &rcgen::Certificate) -> Result<TlsStream
         .with_no_client_auth();
     let name = ServerName::try_from("localhost")?;
     Ok(TlsConnector::from(Arc::new(config)).connect(name, TcpStream::connect(addr).await?).await?)
-}
-
-fn pid(child: &Child) -> Pid {
-    Pid::from_raw(child.id().try_into().unwrap())
-}
-
-/// A process and all it has started; ended with it.
-struct Group(Child);
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        let _ = killpg(pid(&self.0), Signal::SIGKILL);
-        let _ = self.0.wait();
-    }
-}
-
-#[tokio::test]
-async fn on_sigterm_every_accepted_webhook_is_still_answered() -> Result<()> {
-    const UNDER_WAY: usize = 20;
-    let segment = Segment::start().await?;
-    segment.behave(Behaviour::Accept.after(Duration::from_secs(2)));
-    let [listener, admin] = free_ports()?;
-    let ports = move |port| if port == 9901 { admin } else { listener };
-    let config = Config::shipped()?.on_loopback_at(ports)?.upstream(&segment)?;
-    let folder = tempfile::tempdir()?;
-    let file = folder.path().join("envoy.json");
-    std::fs::write(&file, config.to_string())?;
-    let envoy = tokio::task::spawn_blocking(locate).await??;
-    let mut gentle = Group(
-        Command::new(workspace_root().join("deploy/run-envoy"))
-            .arg(envoy)
-            .args(["--disable-hot-restart", "--concurrency", "2", "--log-level", "off", "-c"])
-            .arg(&file)
-            .env("ADMIN", format!("127.0.0.1:{admin}"))
-            .envs(options().env)
-            .stdout(std::process::Stdio::null())
-            .current_dir(workspace_root())
-            .process_group(0)
-            .spawn()?,
-    );
-    let url = format!("http://127.0.0.1:{listener}{PATH}");
-    let healthz = url.replace(PATH, "/healthz");
-    let probe = async || Ok(Webhook::new("").method("GET".parse()?).send(&healthz).await.is_ok());
-    eventually("Envoy is up", probe).await?;
-
-    let mut sent = tokio::task::JoinSet::new();
-    for n in 0..UNDER_WAY {
-        let url = url.clone();
-        let webhook = Webhook::new(EVENT).secret(SECRET);
-        sent.spawn(async move { (if n % 2 == 0 { webhook } else { webhook.http2() }).send(&url).await });
-    }
-    eventually("all are under way", async || Ok(segment.requests_begun() == UNDER_WAY)).await?;
-    assert_eq!(segment.calls().len(), 0, "all of them are under way");
-    kill(pid(&gentle.0), Signal::SIGTERM)?;
-    for answer in sent.join_all().await {
-        assert_eq!(answer?.status, 200);
-    }
-    let ended = tokio::task::spawn_blocking(move || gentle.0.wait());
-    assert!(tokio::time::timeout(PATIENCE, ended).await???.success());
-    assert_eq!(segment.accepted().len(), UNDER_WAY);
-    Ok(())
-}
-
-/// Ports nobody listens on, for an Envoy whose admin interface a script must know.
-fn free_ports() -> Result<[u16; 2]> {
-    let sockets = [std::net::TcpListener::bind("127.0.0.1:0")?, std::net::TcpListener::bind("127.0.0.1:0")?];
-    Ok([sockets[0].local_addr()?.port(), sockets[1].local_addr()?.port()])
 }

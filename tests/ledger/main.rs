@@ -2,7 +2,7 @@
 //! reported to Stigg as failed.
 //!
 //! A sender that behaves like Stigg delivers thousands of events on many connections while the stand-in for Segment fails
-//! at random, Envoy is killed and started again, and the filter's VM traps. `LEDGER_EVENTS` sets how many events there
+//! at random, Envoy is stopped and killed and started again, and the filter's VM traps. `LEDGER_EVENTS` sets how many events there
 //! are, and `LEDGER_SEED` repeats the chances of a run; which request comes when is up to the machine.
 
 mod audit;
@@ -22,6 +22,7 @@ use anyhow::{Context, Result, ensure};
 use audit::{Arrival, audit};
 use event::{About, Event};
 use faults::Faults;
+use nix::sys::signal::Signal;
 use sandbox::envoy::{Config, Envoy, ROUTE};
 use sandbox::segment::Segment;
 use sandbox::stigg::Webhook;
@@ -29,6 +30,7 @@ use sandbox::trapping;
 use sender::{ATTEMPTS, Attempt, HASTE, Sender, delivered};
 use serde_json::json;
 use tests::edge::*;
+use tests::run_envoy::{RunEnvoy, free_address};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -56,7 +58,7 @@ async fn what_was_delivered_is_at_segment_once_and_unaltered_and_the_rest_was_re
         let faults = faults.clone();
         move |call| faults.decide(call)
     });
-    let mut envoy = Envoy::start(config.clone(), options()).await?;
+    let first = RunEnvoy::start(config.clone(), receiver, free_address("127.0.0.1")?).await?;
 
     let begun = watch::Sender::new(0);
     let connections = Arc::new(AtomicUsize::new(0));
@@ -86,12 +88,19 @@ async fn what_was_delivered_is_at_segment_once_and_unaltered_and_the_rest_was_re
         }
     });
 
-    progress.wait_for(|begun| *begun >= count / 3).await?;
+    progress.wait_for(|begun| *begun >= count / 5).await?;
+    let stopped = (*begun.borrow(), Instant::now());
+    first.signal(Signal::SIGTERM)?;
+    ensure!(first.exited().await?.success(), "{}", first.log());
+    let mut envoy = Envoy::start(config.clone(), options()).await?;
+    println!("Envoy   stopped when event {} had begun, back after {:?}", stopped.0, stopped.1.elapsed());
+
+    progress.wait_for(|begun| *begun >= count * 2 / 5).await?;
     let killed = (*begun.borrow(), Instant::now());
     envoy.kill()?;
     envoy.exited().await;
     envoy = Envoy::start(config, options()).await?;
-    println!("Envoy   killed when event {} had begun, back after {:?}", killed.0, killed.1.elapsed());
+    println!("        killed when event {} had begun, back after {:?}", killed.0, killed.1.elapsed());
 
     progress.wait_for(|begun| *begun >= count * 2 / 3).await?;
     let vms = envoy.stat(VMS).await?;

@@ -13,6 +13,7 @@ const COMPOSE: &str = "deploy/compose.yaml";
 const KUBERNETES: &str = "deploy/kubernetes/deployment.yaml";
 const REPLICAS: &str = "deploy/kubernetes/availability.yaml";
 const RUN_ENVOY: &str = "deploy/run-envoy";
+const UNIT: &str = "deploy/stigg-envoy.service";
 const ALERTS: &str = "deploy/alerts.yaml";
 const DASHBOARD: &str = "deploy/dashboard.json";
 const SCHEMA: &str = "configuration.schema.json";
@@ -73,6 +74,16 @@ const NUMBERS: &[Fact] = &[
     ("longest back-off", "3 s", &[
         (ENVOY, "max_interval: … } rate_limited_retry_back_off"),
         (GATEWAY, "maxInterval: … }"),
+    ]),
+    ("wait for Segment before each retry", "3 s", &[
+        (ENVOY, "waits up to … before each retry"),
+        (OPERATIONS, "up to … before each retry"),
+    ]),
+    ("wait for Segment before the only retry", "15 s", &[
+        (ENVOY, "or once up to …."),
+        (ENVOY, "X-RateLimit-Reset, format: SECONDS } ] max_interval: … - name"),
+        (OPERATIONS, "or once up to …."),
+        (DEPLOYMENT, "up to … are waited for"),
     ]),
     ("time for the request to arrive", "10 s", &[
         (ENVOY, "request_timeout: … # until the whole request has arrived"),
@@ -154,13 +165,20 @@ const NUMBERS: &[Fact] = &[
     ("memory of a container", "1536 MiB", &[
         (COMPOSE, "mem_limit: …"),
         (KUBERNETES, "limits: { memory: … }"),
+        (UNIT, "MemoryMax=…"),
     ]),
     ("longest drain", "30 s", &[
         (RUN_ENVOY, "${DRAIN_SECONDS:=…}"),
         (RUN_ENVOY, "the longest wait (default …;"),
+        (UNIT, "run-envoy waits up to … for"),
         (COMPOSE, "run-envoy waits up to … for"),
         (KUBERNETES, "preStop and run-envoy's … together"),
         (OPERATIONS, "Allow it …."),
+    ]),
+    ("time for Envoy to end", "5 s", &[
+        (RUN_ENVOY, "Envoy has … to end"),
+        (UNIT, "then up to … for Envoy"),
+        (OPERATIONS, "Envoy has … to end"),
     ]),
     ("fewest replicas", "2", &[
         (REPLICAS, "minReplicas: …"),
@@ -181,7 +199,7 @@ const NUMBERS: &[Fact] = &[
 #[rustfmt::skip]
 const RETRIED: &[Fact] = &[
     ("retried by envoy.yaml", "408, 410, 429, 460, 5xx except 501, 505, 511", &[
-        (ENVOY, "safe_regex: { regex: \"…\" }"),
+        (ENVOY, "safe_regex: { regex: \"(…) ((|"),
         (ENVOY, "retriable_headers: # … - {"),
         (DEPLOYMENT, "a call is sent again after | … |"),
         (OPERATIONS, "Envoy sends a call again after …, and after"),
@@ -234,7 +252,7 @@ fn number(text: &str) -> Option<f64> {
         "" | "s" => 1.0,
         "ms" => 0.001,
         "Ki" | "KiB" => 1024.0,
-        "m" | "Mi" | "MiB" => 1024.0 * 1024.0,
+        "m" | "M" | "Mi" | "MiB" => 1024.0 * 1024.0,
         "three" => return Some(3.0),
         _ => return None,
     };

@@ -19,6 +19,7 @@ struct Fake {
     calls: Vec<String>,
     fails_at: Option<&'static str>,
     fails_to_reply: bool,
+    details: Option<&'static str>,
     counted: Vec<Metric>,
     recorded: Vec<usize>,
     logged: Vec<String>,
@@ -106,6 +107,10 @@ impl Host for Fake {
         Some(b"429".to_vec())
     }
 
+    fn response_details(&self) -> Option<Vec<u8>> {
+        self.details.map(Vec::from)
+    }
+
     fn count(&mut self, metric: Metric) {
         self.counted.push(metric);
     }
@@ -161,7 +166,7 @@ fn held_headers_change_when_the_call_is_complete_and_marked() {
     let length = format!("set content-length: {length}");
     let (kind, path) = ("set content-type: application/json", "set :path: /x");
     assert_eq!(after, ["property stigg_mapped: true", kind, agent, key, &length, path, "remove cookie"]);
-    assert_eq!((host.counted, host.recorded), (vec![Metric::Forwarded], vec![EVENT.len()]));
+    assert_eq!((host.counted, host.recorded), (vec![], vec![EVENT.len()]), "whether it was sent shows later");
 }
 
 /// No header is left to change after the mark, so the filter asks for the route itself.
@@ -197,7 +202,6 @@ fn trailers_end_a_body_and_do_not_reach_segment() {
     assert_eq!(stream.on_request_body(&mut host, EVENT.len(), false), Action::Pause);
     assert_eq!(stream.on_request_trailers(&mut host), Action::Continue);
     assert_eq!(host.calls.last().unwrap(), "remove trailers");
-    assert_eq!(host.counted, [Metric::Forwarded]);
 }
 
 /// Nothing is sent on half rewritten, and nothing is counted twice.
@@ -270,10 +274,19 @@ fn a_body_over_the_limit_is_rejected_unread() {
 }
 
 #[test]
-fn only_an_answer_of_segments_is_counted_as_one() {
-    let mut host = Fake::new(EVENT);
-    serve(holding(), &mut host);
-    assert_eq!(host.counted, [Metric::Forwarded, Metric::SegmentAnswers("4xx")]);
+fn only_what_was_sent_counts_as_forwarded_and_only_an_answer_of_segments_as_one() {
+    let answered = Metric::SegmentAnswers("4xx");
+    for (details, counted) in [
+        (None, vec![Metric::Forwarded, answered]),
+        (Some("via_upstream"), vec![Metric::Forwarded, answered]),
+        (Some("upstream_reset_before_response_started{connection_failure}"), vec![Metric::Forwarded]),
+        (Some("local_rate_limited"), vec![]),
+        (Some("failed_to_inject_credential"), vec![]),
+    ] {
+        let mut host = Fake { details, ..Fake::new(EVENT) };
+        serve(holding(), &mut host);
+        assert_eq!(host.counted, counted, "{details:?}");
+    }
     let mut host = Fake::new("{}");
     serve(holding(), &mut host);
     assert_eq!(host.counted, [Metric::Ignored("no_customer")]);

@@ -9,5 +9,6 @@ pub mod outcome;
 pub mod pages;
 pub mod portable;
 pub mod reference;
+pub mod run_envoy;
 pub mod skip;
 pub mod tools;

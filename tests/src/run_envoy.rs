@@ -1,0 +1,82 @@
+//! Envoy under `deploy/run-envoy`, as an operator runs it.
+
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Command, ExitStatus};
+
+use anyhow::{Context, Result};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use sandbox::envoy::{Config, locate, workspace_root};
+use sandbox::process::Process;
+use sandbox::stigg::Webhook;
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::edge::*;
+
+/// The script, with its Envoy. Dropping it kills both.
+#[derive(Debug)]
+pub struct RunEnvoy {
+    script: Process,
+    /// Where Envoy takes webhooks.
+    pub webhooks: SocketAddr,
+    _folder: TempDir,
+}
+
+impl RunEnvoy {
+    /// Starts the script and waits until its Envoy takes webhooks. `admin` and `webhooks` are addresses where nobody listens.
+    pub async fn start(config: Config, webhooks: SocketAddr, admin: SocketAddr) -> Result<Self> {
+        let address =
+            |addr: SocketAddr| json!({ "socket_address": { "address": addr.ip(), "port_value": addr.port() } });
+        let config = config
+            .set("/static_resources/listeners/webhooks/address", address(webhooks))?
+            .set("/admin/address", address(admin))?;
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("envoy.json");
+        std::fs::write(&file, config.to_string())?;
+        let mut command = Command::new(workspace_root().join("deploy/run-envoy"));
+        command
+            .args(["setpriv", "--pdeathsig", "KILL"]) // so that Envoy ends if this test kills the script
+            .arg(tokio::task::spawn_blocking(locate).await??)
+            .args(["--disable-hot-restart", "--concurrency", "2", "--log-level", "error", "-c"])
+            .arg(&file)
+            .env("ADMIN", admin.to_string())
+            .envs(options().env)
+            .current_dir(workspace_root());
+        let this = Self { script: Process::spawn(command)?, webhooks, _folder: folder };
+        let healthz = this.url("/healthz");
+        let probe = async || Ok(Webhook::new("").method("GET".parse()?).send(&healthz).await.is_ok());
+        eventually("Envoy is up", probe).await.with_context(|| this.log())?;
+        Ok(this)
+    }
+
+    /// A URL on the listener for webhooks.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.webhooks)
+    }
+
+    /// What script and Envoy have written.
+    pub fn log(&self) -> String {
+        self.script.log().text()
+    }
+
+    /// Sends a signal to the script alone.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.script.signal(signal)
+    }
+
+    /// Sends a signal to the process group that the script leads, as a terminal does.
+    pub fn signal_group(&self, signal: Signal) -> Result<()> {
+        Ok(killpg(Pid::from_raw(self.script.pid().try_into()?), signal)?)
+    }
+
+    /// Waits until the script has ended.
+    pub async fn exited(&self) -> Result<ExitStatus> {
+        tokio::time::timeout(PATIENCE, self.script.exited()).await.with_context(|| self.log())
+    }
+}
+
+/// An address on which nobody listens.
+pub fn free_address(host: &str) -> Result<SocketAddr> {
+    Ok(TcpListener::bind((host, 0))?.local_addr()?)
+}
