@@ -15,7 +15,7 @@ use stigg_segment::config::Config;
 const SIZES: [usize; 4] = [512, 2048, 16 * 1024, 31 * 1024];
 
 fn mapping(c: &mut Criterion) {
-    let config = Config::parse(b"{}", |_| Some("x".repeat(32))).unwrap();
+    let config = Config::parse(b"{}", |_| Ok("x".repeat(32))).unwrap();
     let environment = config.environment(b"/").unwrap();
     let mut group = c.benchmark_group("mapping");
     for size in SIZES {

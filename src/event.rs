@@ -75,7 +75,7 @@ fn read_members<'a>(
     let mut first = true;
     while let Some(key) = reader.member(first)? {
         first = false;
-        match wanted.children().find(|(step, _)| key.is(step)) {
+        match wanted.children().find(|(step, _)| step.leads_to(|step| key.is(step))) {
             Some((_, child)) => read(child, reader, event)?,
             None => {
                 reader.value()?;

@@ -48,38 +48,47 @@ impl EventName {
         }
     }
 
+    /// Whether a type has a name. In title case, one without a word has none.
+    pub fn names(&self, kind: Str<'_>) -> bool {
+        let has_words = || kind.decoded().iter().any(|byte| !is_separator(*byte));
+        self.style != Style::TitleCase || has_words() || self.renamed(kind).is_some()
+    }
+
     /// The name of its own that a type has, if it has one.
     pub fn renamed(&self, kind: Str<'_>) -> Option<&[u8]> {
-        self.renamed.iter().find(|(renamed, _)| kind.is(renamed)).map(|(_, name)| name.as_slice())
+        let decoded = kind.decoded();
+        self.renamed.iter().find(|(renamed, _)| renamed.as_bytes() == &*decoded).map(|(_, name)| name.as_slice())
     }
+}
+
+fn is_separator(byte: u8) -> bool {
+    matches!(byte, b'.' | b'_')
 }
 
 /// Starts a word at each dot, underscore and capital, and starts each word with a capital.
 fn title_case(kind: Str<'_>, out: &mut Vec<u8>) {
-    let mut at_start = true;
+    let start = out.len();
+    let mut starts_word = true;
+    let mut after_capital = false;
     for piece in kind.pieces() {
-        match *piece.decoded.as_bytes() {
-            [b'.' | b'_'] => {
-                if !at_start {
-                    out.push(b' ');
-                }
-                at_start = true;
+        let letter = match *piece.decoded.as_bytes() {
+            [byte] if is_separator(byte) => {
+                starts_word = true;
+                continue;
             }
-            [letter] if letter.is_ascii_alphabetic() => {
-                if letter.is_ascii_uppercase() && !at_start && !out.last().is_some_and(u8::is_ascii_uppercase) {
-                    out.push(b' ');
-                    at_start = true;
-                }
-                out.push(if at_start { letter.to_ascii_uppercase() } else { letter });
-                at_start = false;
-            }
-            _ => {
-                out.extend_from_slice(piece.raw);
-                at_start = false;
-            }
+            [byte] if byte.is_ascii_alphabetic() => Some(byte),
+            _ => None,
+        };
+        let is_capital = letter.is_some_and(|letter| letter.is_ascii_uppercase());
+        starts_word |= is_capital && !after_capital;
+        if starts_word && out.len() > start {
+            out.push(b' ');
         }
-    }
-    if at_start && out.last() == Some(&b' ') {
-        out.pop();
+        match letter {
+            Some(letter) => out.push(if starts_word { letter.to_ascii_uppercase() } else { letter }),
+            None => out.extend_from_slice(piece.raw),
+        }
+        starts_word = false;
+        after_capital = is_capital;
     }
 }

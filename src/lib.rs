@@ -31,7 +31,7 @@
 //! use stigg_segment::config::Config;
 //! use stigg_segment::filter::{Filter, Step};
 //!
-//! let variable = |_: &str| Some("0123456789abcdef0123456789abcdef".to_owned());
+//! let variable = |_: &str| Ok("0123456789abcdef0123456789abcdef".to_owned());
 //! let config = Config::parse(br#"{ "webhook_secret": "unverified" }"#, variable)?;
 //! let mut filter = Filter::new(Arc::new(config));
 //!

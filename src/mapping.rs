@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::envelope::{Also, Envelope, MessageId, UserId};
 use crate::event::{Event, Slot, Unreadable, Wanted};
 use crate::event_name::{EventName, Style};
-use crate::json::{Str, Value};
+use crate::json::{Malformed, Str, Value};
 use crate::path::{Path, Pattern};
 use crate::redact::Redaction;
 use crate::reply::{self, Ignored, Rejection, Reply};
@@ -20,8 +20,8 @@ pub struct Choices {
     pub event_name: EventName,
     /// Which types of event are sent.
     pub event_types: EventTypes,
-    /// Which members are left out of the event.
-    pub properties: Option<Redaction>,
+    /// Which members are left out of the event: all of these apply.
+    pub properties: Vec<Redaction>,
     /// Constant members of every call, as JSON, each with a comma before it.
     pub constants: Vec<u8>,
     /// The calls that are also sent.
@@ -56,7 +56,7 @@ pub struct Mapping {
     user_id: Vec<CompiledPlace>,
     event_name: EventName,
     event_types: EventTypes,
-    properties: Option<Redaction>,
+    properties: Vec<Redaction>,
     constants: Vec<u8>,
     also: Vec<Also>,
 }
@@ -127,13 +127,13 @@ impl Mapping {
     /// Prepares the choices.
     pub fn new(choices: Choices) -> Self {
         let mut wanted = Wanted::default();
-        let mut top = |key| wanted.want(&Path::member(key));
+        let mut top = |key| wanted.want(&Path::keys([key]));
         let kind = top("type");
         let message_id = top("messageId");
         let timestamp = top("timestamp");
         let user_id = choices.user_id.into_iter().map(|place| {
             // Only an object that has the id as its own `id` is the customer's record.
-            let is_record = !choices.also.is_empty() && place.path.steps().last().is_some_and(|step| step == "id");
+            let is_record = !choices.also.is_empty() && place.path.ends_in("id");
             let traits = TRAITS.iter().filter(|_| is_record).map(|name| {
                 let path = place.path.sibling(name);
                 let slot = wanted.want(&path);
@@ -169,8 +169,7 @@ impl Mapping {
             head.extend_from_slice(BATCH_HEAD);
         }
         envelope.write_track(is_batch, |out| self.event_name.write(kind, out), &mut head);
-        let properties = self.properties.as_ref().map(|redaction| redaction.apply(body)).transpose();
-        let properties = properties.map_err(|_| Rejection::Internal)?;
+        let properties = self.redacted(body).map_err(|_| Rejection::Internal)?;
         let mut tail = Cow::Borrowed(TRACK_TAIL);
         if is_batch {
             let tail = tail.to_mut();
@@ -217,22 +216,24 @@ impl Mapping {
             Some(Value::String(string)) => Some(string),
             _ => None,
         };
-        let kind = string(self.kind);
-        if let Some(kind) = kind {
+        let kind = string(self.kind).filter(|kind| !kind.is_empty());
+        // Decoded once, however many patterns there are.
+        let decoded = kind.map(Str::decoded);
+        if let (Some(kind), Some(decoded)) = (kind, &decoded) {
             see_type(kind.raw());
-            if !self.event_types.are_sent(kind) {
+            if !self.event_types.are_sent(decoded) {
                 return Err(Ignored::EventNotAllowed.into());
             }
         }
         let mut found = None;
-        for place in self.user_id.iter().filter(|place| place.applies_to(kind)) {
+        for place in self.user_id.iter().filter(|place| place.applies_to(decoded.as_deref())) {
             if let Some(user_id) = user_id(event.get(place.slot))? {
                 found = Some((user_id, place));
                 break;
             }
         }
         let Some((user_id, place)) = found else { return Err(Ignored::NoCustomer.into()) };
-        let kind = kind.filter(|kind| !kind.is_empty()).ok_or(Rejection::InvalidType)?;
+        let kind = kind.filter(|kind| self.event_name.names(*kind)).ok_or(Rejection::InvalidType)?;
         let envelope = Envelope {
             user_id,
             message_id: MessageId { stigg: string(self.message_id), body },
@@ -242,6 +243,13 @@ impl Mapping {
         Ok(Found { event, kind, place, envelope })
     }
 
+    /// The event without what is left out of it; `None` if nothing is.
+    fn redacted(&self, body: &[u8]) -> Result<Option<Vec<u8>>, Malformed> {
+        self.properties.iter().try_fold(None, |event: Option<Vec<u8>>, redaction| {
+            redaction.apply(event.as_deref().unwrap_or(body)).map(Some)
+        })
+    }
+
     /// The traits of the customer whose id is at `place`, as an object, without the members that must not leave.
     fn traits(&self, place: &CompiledPlace, event: &Event<'_>) -> Option<Vec<u8>> {
         let mut traits = vec![b'{'];
@@ -249,10 +257,11 @@ impl Mapping {
             let Some(text) = event.get(*slot).filter(|value| *value != Value::Null).map(|value| value.text()) else {
                 continue;
             };
-            let text = match &self.properties {
-                Some(redaction) => redaction.apply_at(path, &text).ok()?.map(Into::into),
-                None => Some(text),
-            };
+            let mut text = Some(text);
+            for redaction in &self.properties {
+                let Some(more) = text else { break };
+                text = redaction.apply_at(path, &more).ok()?.map(Into::into);
+            }
             if let Some(text) = text {
                 if traits.len() > 1 {
                     traits.push(b',');
@@ -277,13 +286,13 @@ fn user_id(id: Option<Value<'_>>) -> Result<Option<UserId<'_>>, Rejection> {
     }
 }
 
-/// Whether a number is 0, however it is written: `-0.0e9` is.
+/// Whether a number is 0 in JavaScript, however it is written: `-0.0e9` is, and so is `1e-400`.
 fn is_zero(number: &[u8]) -> bool {
-    number.iter().take_while(|b| !b.eq_ignore_ascii_case(&b'e')).all(|b| !matches!(b, b'1'..=b'9'))
+    std::str::from_utf8(number).is_ok_and(|number| number.parse() == Ok(0.0))
 }
 
 impl CompiledPlace {
-    fn applies_to(&self, kind: Option<Str<'_>>) -> bool {
+    fn applies_to(&self, kind: Option<&[u8]>) -> bool {
         match (&self.events, kind) {
             (None, _) => true,
             (Some(patterns), Some(kind)) => any_matches(patterns, kind),
@@ -293,11 +302,11 @@ impl CompiledPlace {
 }
 
 impl EventTypes {
-    fn are_sent(&self, kind: Str<'_>) -> bool {
+    fn are_sent(&self, kind: &[u8]) -> bool {
         self.allow.as_ref().is_none_or(|allow| any_matches(allow, kind)) && !any_matches(&self.deny, kind)
     }
 }
 
-fn any_matches(patterns: &[Pattern], kind: Str<'_>) -> bool {
-    patterns.iter().any(|pattern| pattern.matches(&kind.decoded()))
+fn any_matches(patterns: &[Pattern], kind: &[u8]) -> bool {
+    patterns.iter().any(|pattern| pattern.matches(kind))
 }

@@ -1,58 +1,153 @@
 //! Paths into an event, such as `customer.id`; trees of them; and patterns for an event's type, such as `customer.*`.
 
-/// A path from the top of an event to one of its members. Dots separate its steps.
+use std::fmt::{self, Write};
+
+/// A path from the top of an event to one of its members. Dots separate its steps. A step in quotes is a key with a dot,
+/// a `*` or spaces in it, such as `customer."a.b"`; `""` in it is one quote.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Path(Vec<String>);
+pub struct Path(Vec<Step>);
+
+/// A step of a path.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// Leads to the member with this key.
+    Key(String),
+    /// Leads to every member of an object, or to every element of an array: a `*`.
+    Any,
+}
+
+impl Step {
+    /// Whether it leads to the member with the key that `is` matches.
+    #[inline]
+    pub fn leads_to(&self, is: impl FnOnce(&str) -> bool) -> bool {
+        match self {
+            Step::Key(key) => is(key),
+            Step::Any => true,
+        }
+    }
+}
 
 impl Path {
     /// Reads a path.
     ///
     /// # Errors
-    /// A step is empty or is [`ANY`]. The error completes a sentence that starts with the text.
+    /// A step is not one, or is [`Step::Any`]. The error completes a sentence that starts with the text.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let path = Path::parse_with_any(text)?;
-        if path.0.iter().any(|step| step == ANY) { Err("has a `*`, which names no single member") } else { Ok(path) }
+        if path.0.contains(&Step::Any) { Err("has a `*`, which names no single member") } else { Ok(path) }
     }
 
-    /// Reads a path whose steps may be [`ANY`].
+    /// Reads a path whose steps may be [`Step::Any`].
     ///
     /// # Errors
-    /// A step is empty. The error completes a sentence that starts with the text.
+    /// A step is not one. The error completes a sentence that starts with the text.
     pub fn parse_with_any(text: &str) -> Result<Self, &'static str> {
-        if text.split('.').any(str::is_empty) {
-            return Err("has an empty step");
+        let mut steps = Vec::new();
+        let mut rest = Some(text);
+        while let Some(text) = rest {
+            let (step, after) = text.strip_prefix('"').map_or_else(|| unquoted(text), quoted)?;
+            steps.push(step);
+            rest = after;
         }
-        Ok(Path(text.split('.').map(str::to_owned).collect()))
+        Ok(Path(steps))
     }
 
-    /// The path of a member at the top.
-    pub fn member(key: &str) -> Self {
-        Path(vec![key.to_owned()])
+    /// The path of these keys.
+    pub fn keys<const N: usize>(keys: [&str; N]) -> Self {
+        Path(keys.map(|key| Step::Key(key.to_owned())).into())
     }
 
     /// The path of another member of the same object.
     pub fn sibling(&self, name: &str) -> Self {
         let mut steps = self.0.clone();
         steps.pop();
-        steps.push(name.to_owned());
+        steps.push(Step::Key(name.to_owned()));
         Path(steps)
     }
 
+    /// Whether it leads to a member with this key.
+    pub fn ends_in(&self, key: &str) -> bool {
+        matches!(self.0.last(), Some(Step::Key(last)) if last == key)
+    }
+
     /// The steps, from the top.
-    pub fn steps(&self) -> &[String] {
+    pub fn steps(&self) -> &[Step] {
         &self.0
     }
 }
 
-/// The step that leads to every member of an object, or to every element of an array.
-pub const ANY: &str = "*";
+/// A step after its first quote, and what follows the dot after the step.
+fn quoted(text: &str) -> Result<(Step, Option<&str>), &'static str> {
+    let mut key = String::new();
+    let mut rest = text;
+    loop {
+        let (part, after) = rest.split_once('"').ok_or("has a quote without an end")?;
+        key.push_str(part);
+        match (after.strip_prefix('"'), after.strip_prefix('.')) {
+            (Some(more), _) => {
+                key.push('"');
+                rest = more;
+            }
+            (None, None) if !after.is_empty() => return Err("goes on after a step in quotes"),
+            (None, after) => return Ok((Step::Key(key), after)),
+        }
+    }
+}
+
+/// A step without quotes, and what follows the dot after it.
+fn unquoted(text: &str) -> Result<(Step, Option<&str>), &'static str> {
+    let (step, after) = text.split_once('.').map_or((text, None), |(step, after)| (step, Some(after)));
+    match wrong(step) {
+        _ if step == "*" => Ok((Step::Any, after)),
+        Some(wrong) => Err(wrong),
+        None => Ok((Step::Key(step.to_owned()), after)),
+    }
+}
+
+/// Why a key cannot be a step without quotes.
+fn wrong(key: &str) -> Option<&'static str> {
+    if key.is_empty() {
+        Some("has an empty step")
+    } else if key.trim() != key {
+        Some("has a space before or after a step; put the step in quotes if its key has it")
+    } else if key.contains('"') {
+        Some("has a quote inside a step; put the whole step in quotes")
+    } else if key.contains('*') {
+        Some("has a `*` inside a step, which only stands for a whole step; put the step in quotes if its key has it")
+    } else {
+        None
+    }
+}
+
+/// Whether a key looks like an index of an array, which no step is.
+pub fn is_number(key: &str) -> bool {
+    !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, step) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_char('.')?;
+            }
+            match step {
+                Step::Any => f.write_char('*')?,
+                Step::Key(key) if wrong(key).is_some() || key.contains('.') => {
+                    write!(f, "\"{}\"", key.replace('"', "\"\""))?;
+                }
+                Step::Key(key) => f.write_str(key)?,
+            }
+        }
+        Ok(())
+    }
+}
 
 /// Paths as a tree, with a value for each path.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Tree<T> {
     /// The value of the path that ends here.
     pub value: T,
-    children: Vec<(String, Tree<T>)>,
+    children: Vec<(Step, Tree<T>)>,
 }
 
 impl<T: Default> Tree<T> {
@@ -60,7 +155,7 @@ impl<T: Default> Tree<T> {
     pub fn at(&mut self, path: &Path) -> &mut T {
         let mut node = self;
         for step in path.steps() {
-            let known = node.children.iter().position(|(key, _)| key == step);
+            let known = node.children.iter().position(|(known, _)| known == step);
             let place = known.unwrap_or(node.children.len());
             if known.is_none() {
                 node.children.push((step.clone(), Tree::default()));
@@ -77,8 +172,8 @@ impl<T: Default> Tree<T> {
 impl<T> Tree<T> {
     /// The steps that lead on from here, each with its subtree.
     #[inline]
-    pub fn children(&self) -> impl Iterator<Item = (&str, &Tree<T>)> {
-        self.children.iter().map(|(key, child)| (key.as_str(), child))
+    pub fn children(&self) -> impl Iterator<Item = (&Step, &Tree<T>)> {
+        self.children.iter().map(|(step, child)| (step, child))
     }
 
     /// Whether no step leads on from here.

@@ -1,7 +1,7 @@
 //! Leaving members out of an event, so that personal data need not leave. What stays keeps its bytes.
 
 use crate::json::{Malformed, Reader};
-use crate::path::{ANY, Path, Tree};
+use crate::path::{Path, Step, Tree};
 
 /// Which members are left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +55,7 @@ impl Redaction {
     pub fn apply_at(&self, path: &Path, text: &[u8]) -> Result<Option<Vec<u8>>, Malformed> {
         let mut nodes = vec![&self.paths];
         for step in path.steps() {
-            match self.fate(&nodes, |key| key == step) {
+            match self.fate(&nodes, |key| matches!(step, Step::Key(step) if key == step)) {
                 Fate::Stays => return Ok(Some(text.to_vec())),
                 Fate::Goes => return Ok(None),
                 Fate::InPart(deeper) => nodes = deeper,
@@ -69,7 +69,7 @@ impl Redaction {
     /// The fate of one member, whose key is matched by `is`, or of an array's elements, in a value at which `nodes` are.
     fn fate<'n>(&self, nodes: &[&'n Tree<bool>], is: impl Fn(&str) -> bool) -> Fate<'n> {
         let children = nodes.iter().flat_map(|node| node.children());
-        let deeper: Vec<_> = children.filter(|(key, _)| *key == ANY || is(key)).map(|(_, node)| node).collect();
+        let deeper: Vec<_> = children.filter(|(step, _)| step.leads_to(&is)).map(|(_, node)| node).collect();
         match (self.listed, deeper.iter().any(|node| node.value)) {
             (Listed::Removed, true) => Fate::Goes,
             (Listed::Kept, true) => Fate::Stays,
@@ -82,7 +82,7 @@ impl Redaction {
     /// Copies what stays of the next value. Returns false, and copies nothing, if the value goes: of a value without
     /// members, nothing is kept for the sake of its members.
     fn write(&self, nodes: &[&Tree<bool>], reader: &mut Reader<'_>, out: &mut Vec<u8>) -> Result<bool, Malformed> {
-        let start = reader.at_value();
+        let start = reader.position();
         let is_object = reader.enter_object();
         if !is_object && !reader.enter_array() {
             reader.value()?;

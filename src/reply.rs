@@ -186,7 +186,8 @@ impl Rejection {
             )
             .into(),
             Rejection::SecretUnavailable => {
-                "The gateway has no webhook secret yet; check that it can read it, and deliver the event again.".into()
+                "The gateway has no webhook secret; check that it can read it and that it is UTF-8 text, and deliver the event \
+                 again.".into()
             }
             Rejection::UnsupportedContentEncoding => {
                 "Send the body without a content-encoding, or put a decompressor before this filter.".into()

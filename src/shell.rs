@@ -33,8 +33,8 @@ impl Context for Root {}
 
 impl RootContext for Root {
     fn on_configure(&mut self, size: usize) -> bool {
-        let json = abi::get_buffer(BufferType::PluginConfiguration, size).unwrap_or_default();
-        match Config::parse(&json, |name| std::env::var(name).ok()) {
+        let text = abi::get_buffer(BufferType::PluginConfiguration, size).ok();
+        match Config::load(size, text.as_deref(), |name| std::env::var(name)) {
             Ok(config) => {
                 for warning in &config.warnings {
                     warn!("{warning}");

@@ -43,13 +43,18 @@ impl Verification {
             Verification::Unverified => Verdict::Admitted,
             Verification::Secrets(secrets) => compare(secrets.iter().map(Secret::reveal), presented),
             Verification::FilterState(key) => {
-                let lines = filter_state(key).unwrap_or_default();
-                let secrets =
-                    lines.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
-                compare(secrets, presented)
+                let text = filter_state(key).unwrap_or_default();
+                compare(lines(text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&text)), presented)
             }
         }
     }
+}
+
+/// The secrets in a text without a byte order mark. A line that no header can carry is not one: in UTF-16 every line has
+/// NULs, and then there is no secret.
+fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
+    let lines = text.split(|byte| matches!(byte, b'\n' | b'\r')).map(<[u8]>::trim_ascii);
+    lines.filter(|line| !line.is_empty() && !line.iter().any(u8::is_ascii_control))
 }
 
 /// Compares in constant time: the time taken can tell the length of the secrets, but not which of them matched.

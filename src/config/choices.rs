@@ -1,16 +1,15 @@
 //! The fields that make the mapping's [`Choices`].
 
-use serde_json::{Value, json};
-
 use super::fields::{self, Error, Field};
 use crate::envelope::Also;
 use crate::event_name::{EventName, Style};
 use crate::identity::{NAME, VERSION};
 use crate::mapping::{Choices, EventTypes, Place};
-use crate::path::{Path, Pattern};
+use crate::path::{Path, Pattern, Step, is_number};
 use crate::redact::{Listed, Redaction};
 
-const USER_ID: &str = "user_id";
+/// The field of what is left out of an event.
+pub const PROPERTIES: &str = "properties";
 
 const STYLES: [(&str, Style); 3] =
     [("underscores", Style::Underscores), ("as_is", Style::AsIs), ("title_case", Style::TitleCase)];
@@ -18,24 +17,26 @@ const STYLES: [(&str, Style); 3] =
 const ALSO: [(&str, Also); 2] = [("identify", Also::Identify), ("group", Also::Group)];
 
 /// The fields as they are in the configuration.
-pub struct Fields {
-    user_id: Option<Field>,
-    event_name: Option<Field>,
-    events: Option<Field>,
-    properties: Option<Field>,
-    context: Option<Field>,
-    integrations: Option<Field>,
-    also: Option<Field>,
+pub struct Fields<'a> {
+    user_id: Option<Field<'a>>,
+    event_name: Option<Field<'a>>,
+    events: Option<Field<'a>>,
+    common_properties: Option<Field<'a>>,
+    properties: Option<Field<'a>>,
+    context: Option<Field<'a>>,
+    integrations: Option<Field<'a>>,
+    also: Option<Field<'a>>,
 }
 
-impl Fields {
-    /// Takes them.
-    pub fn take(fields: &mut fields::Fields) -> Self {
+impl<'a> Fields<'a> {
+    /// Takes them. `common_properties` applies too.
+    pub fn take(fields: &mut fields::Fields<'a>, common_properties: Option<Field<'a>>) -> Self {
         Fields {
-            user_id: fields.take(USER_ID),
+            user_id: fields.take("user_id"),
             event_name: fields.take("event_name"),
             events: fields.take("events"),
-            properties: fields.take("properties"),
+            common_properties,
+            properties: fields.take(PROPERTIES),
             context: fields.take("context"),
             integrations: fields.take("integrations"),
             also: fields.take("also"),
@@ -50,38 +51,58 @@ impl Fields {
                 "also: the route must rewrite the path to /v1/batch; /v1/track takes a batch and drops it".into(),
             );
         }
+        let properties = self.common_properties.iter().chain(&self.properties);
+        let properties = properties.filter_map(|field| redaction(field, warnings).transpose());
+        let properties = properties.collect::<Result<_, _>>()?;
         Ok(Choices {
-            user_id: places(self.user_id.unwrap_or_else(|| Field::new(USER_ID, json!([{ "path": "customer.id" }]))))?,
+            user_id: match self.user_id {
+                Some(field) => places(&field, warnings)?,
+                None => vec![Place { path: Path::keys(["customer", "id"]), events: None }],
+            },
             event_name: self.event_name.map(event_name).transpose()?.unwrap_or_default(),
             event_types: self.events.map(event_types).transpose()?.unwrap_or_default(),
-            properties: self.properties.map(redaction).transpose()?.flatten(),
+            properties,
             constants: constants(self.context, self.integrations)?,
             also,
         })
     }
 }
 
-fn places(field: Field) -> Result<Vec<Place>, Error> {
-    let nowhere = field.error("name at least one place");
+fn places(field: &Field<'_>, warnings: &mut Vec<String>) -> Result<Vec<Place>, Error> {
     let places = field.list()?.into_iter().map(|place| {
-        let pathless = place.error("name a path");
         let mut fields = place.fields()?;
-        let path = path(&fields.take("path").ok_or(pathless)?, Path::parse)?;
+        let path = path(&fields.take("path").ok_or_else(|| place.error("name a path"))?, Path::parse, warnings)?;
         let events = fields.take("events").map(some_patterns).transpose()?;
         fields.end()?;
         Ok(Place { path, events })
     });
     let places = places.collect::<Result<Vec<_>, _>>()?;
-    if places.is_empty() { Err(nowhere) } else { Ok(places) }
+    if places.is_empty() { Err(field.error("name at least one place")) } else { Ok(places) }
 }
 
-fn path(field: &Field, parse: fn(&str) -> Result<Path, &'static str>) -> Result<Path, Error> {
+fn path(
+    field: &Field<'_>,
+    parse: fn(&str) -> Result<Path, &'static str>,
+    warnings: &mut Vec<String>,
+) -> Result<Path, Error> {
     let text = field.text()?;
-    parse(text).map_err(|wrong| field.error(&format!("`{text}` {wrong}")))
+    let path = parse(&text).map_err(|wrong| field.error(&format!("`{text}` {wrong}")))?;
+    let mut numbers = path.steps().iter().filter_map(|step| match step {
+        Step::Key(key) if is_number(key) && !text.contains(&format!("\"{key}\"")) => Some(key),
+        _ => None,
+    });
+    if let Some(number) = numbers.next() {
+        warnings.push(format!(
+            "{}: the step {number} of `{text}` is a member's name and matches no element of an array; write * for all \
+             elements, or \"{number}\" in quotes for the member",
+            field.place()
+        ));
+    }
+    Ok(path)
 }
 
-fn patterns(field: Field) -> Result<Vec<Pattern>, Error> {
-    let patterns = field.list()?.into_iter().map(|field| match field.text()? {
+fn patterns(field: Field<'_>) -> Result<Vec<Pattern>, Error> {
+    let patterns = field.list()?.into_iter().map(|field| match field.text()?.as_str() {
         "" => Err(field.error("an empty text matches no type")),
         text => Ok(Pattern::new(text)),
     });
@@ -89,33 +110,27 @@ fn patterns(field: Field) -> Result<Vec<Pattern>, Error> {
 }
 
 /// Patterns of which at least one must match.
-fn some_patterns(field: Field) -> Result<Vec<Pattern>, Error> {
+fn some_patterns(field: Field<'_>) -> Result<Vec<Pattern>, Error> {
     let none = field.error("an empty list matches nothing; leave it out, or name a type");
     let patterns = patterns(field)?;
     if patterns.is_empty() { Err(none) } else { Ok(patterns) }
 }
 
-fn event_name(field: Field) -> Result<EventName, Error> {
+fn event_name(field: Field<'_>) -> Result<EventName, Error> {
     let mut fields = field.fields()?;
     let style = fields.take("style").map(|field| field.one_of(&STYLES)).transpose()?.unwrap_or_default();
-    let prefix = fields.take("prefix").map(|field| field.text().map(escaped)).transpose()?.unwrap_or_default();
-    let renamed = fields.take("rename").map(Field::members).transpose()?.unwrap_or_default();
-    let renamed = renamed.into_iter().map(|(kind, name)| match name.text()? {
-        "" => Err(name.error("the name is empty")),
-        name => Ok((kind, escaped(name))),
+    let prefix = fields.take("prefix").map(|field| field.escaped_text()).transpose()?.unwrap_or_default().to_vec();
+    let renamed = fields.take("rename").map(|field| field.members()).transpose()?.unwrap_or_default();
+    let renamed = renamed.into_iter().map(|(kind, name)| match name.escaped_text()? {
+        b"" => Err(name.error("the name is empty")),
+        name => Ok((kind, name.to_vec())),
     });
     let renamed = renamed.collect::<Result<_, _>>()?;
     fields.end()?;
     Ok(EventName { style, prefix, renamed })
 }
 
-/// The text as it is between the quotes of a JSON string.
-fn escaped(text: &str) -> Vec<u8> {
-    let quoted = Value::from(text).to_string();
-    quoted.strip_prefix('"').and_then(|quoted| quoted.strip_suffix('"')).unwrap_or_default().into()
-}
-
-fn event_types(field: Field) -> Result<EventTypes, Error> {
+fn event_types(field: Field<'_>) -> Result<EventTypes, Error> {
     let mut fields = field.fields()?;
     let allow = fields.take("allow").map(some_patterns).transpose()?;
     let deny = fields.take("deny").map(patterns).transpose()?.unwrap_or_default();
@@ -123,8 +138,7 @@ fn event_types(field: Field) -> Result<EventTypes, Error> {
     Ok(EventTypes { allow, deny })
 }
 
-fn redaction(field: Field) -> Result<Option<Redaction>, Error> {
-    let both = field.error("either remove or keep_only, not both");
+fn redaction(field: &Field<'_>, warnings: &mut Vec<String>) -> Result<Option<Redaction>, Error> {
     let mut fields = field.fields()?;
     let remove = fields.take("remove");
     let keep_only = fields.take("keep_only");
@@ -133,29 +147,37 @@ fn redaction(field: Field) -> Result<Option<Redaction>, Error> {
         (None, None) => return Ok(None),
         (Some(remove), None) => (Listed::Removed, remove),
         (None, Some(keep_only)) => (Listed::Kept, keep_only),
-        (Some(_), Some(_)) => return Err(both),
+        (Some(_), Some(_)) => return Err(field.error("either remove or keep_only, not both")),
     };
-    let paths = list.list()?.into_iter().map(|field| path(&field, Path::parse_with_any));
-    Ok(Some(Redaction::new(listed, paths.collect::<Result<Vec<_>, _>>()?)))
+    let paths = list.list()?.into_iter().map(|field| path(&field, Path::parse_with_any, warnings));
+    let paths = paths.collect::<Result<Vec<_>, _>>()?;
+    if listed == Listed::Kept && paths.is_empty() {
+        return Err(list.error("an empty list keeps nothing of an event; leave it out, or name a path"));
+    }
+    Ok(Some(Redaction::new(listed, paths)))
 }
 
 /// The constant members of every call, as JSON, each with a comma before it.
-fn constants(context: Option<Field>, integrations: Option<Field>) -> Result<Vec<u8>, Error> {
-    let mut members = serde_json::Map::new();
-    let mut own = context.map(Field::object).transpose()?.unwrap_or_default();
-    if own.insert("library".to_owned(), json!({ "name": NAME, "version": VERSION })).is_some() {
-        return Err(Error::new("context.library: says which library sends the call; leave it out"));
+fn constants(context: Option<Field<'_>>, integrations: Option<Field<'_>>) -> Result<Vec<u8>, Error> {
+    let mut constants = format!(r#","context":{{"library":{{"name":"{NAME}","version":"{VERSION}"}}"#).into_bytes();
+    if let Some(context) = context {
+        let own = context.inner_text()?;
+        if context.members()?.iter().any(|(key, _)| key == "library") {
+            return Err(Error::new("context.library: says which library sends the call; leave it out"));
+        }
+        if !own.is_empty() {
+            constants.extend_from_slice(&[b",", own].concat());
+        }
     }
-    members.insert("context".to_owned(), own.into());
-    let integrations = integrations.map(Field::object).transpose()?.unwrap_or_default();
+    constants.push(b'}');
+    let integrations = integrations.map(|field| field.inner_text()).transpose()?.unwrap_or_default();
     if !integrations.is_empty() {
-        members.insert("integrations".to_owned(), integrations.into());
+        constants.extend_from_slice(&[br#","integrations":{"#, integrations, b"}"].concat());
     }
-    let object = Value::Object(members).to_string();
-    Ok([",", object.strip_prefix('{').and_then(|object| object.strip_suffix('}')).unwrap_or_default()].concat().into())
+    Ok(constants)
 }
 
-fn also(field: Field) -> Result<Vec<Also>, Error> {
+fn also(field: Field<'_>) -> Result<Vec<Also>, Error> {
     let mut also = Vec::new();
     for field in field.list()? {
         let call = field.one_of(&ALSO)?;

@@ -4,11 +4,11 @@
 
 mod choices;
 mod fields;
+mod paths;
 mod secrets;
 
+use std::env::VarError;
 use std::sync::Arc;
-
-use serde_json::{Map, Value};
 
 pub use self::fields::Error;
 use self::fields::{Field, Fields};
@@ -22,6 +22,9 @@ const MAX_BODY_BYTES: usize = 512 * 1024;
 /// The default of `max_call_bytes`: 32 KiB, Segment's own limit for a call
 /// (<https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/#max-request-size>).
 const MAX_CALL_BYTES: usize = 32 * 1024;
+
+/// The largest size that can be configured, in bytes. It is far over what is of use, and the same on every platform.
+const LARGEST_SIZE: usize = 1024 * 1024 * 1024;
 
 /// The field that tells environments apart.
 const ENVIRONMENTS: &str = "environments";
@@ -63,29 +66,52 @@ pub struct Environment {
 }
 
 impl Config {
+    /// Checks the configuration that a host has announced to be of `size` bytes. `text` is what could be read of it. Only
+    /// a size of 0 stands for all defaults. `env` reads an environment variable.
+    ///
+    /// # Errors
+    /// One line that names the wrong field or variable. It never repeats a secret.
+    pub fn load(
+        size: usize,
+        text: Option<&[u8]>,
+        env: impl Fn(&str) -> Result<String, VarError>,
+    ) -> Result<Self, Error> {
+        match text {
+            _ if size == 0 => {
+                let mut config = Config::parse(b"", env)?;
+                config
+                    .warnings
+                    .push("the configuration is empty: the defaults apply, and whole events are sent".into());
+                Ok(config)
+            }
+            Some(text) if text.len() == size => Config::parse(text, env),
+            _ => Err(Error::new(format!("the configuration: its {size} bytes cannot be read"))),
+        }
+    }
+
     /// Checks a configuration. An empty text stands for all defaults. `env` reads an environment variable.
     ///
     /// # Errors
     /// One line that names the wrong field or variable. It never repeats a secret.
-    pub fn parse(json: &[u8], env: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
-        let mut top = Fields::new(object(json)?);
+    pub fn parse(json: &[u8], env: impl Fn(&str) -> Result<String, VarError>) -> Result<Self, Error> {
+        let mut top = object(json)?;
         let mut warnings = Vec::new();
         let hold_request_headers = top.take(HOLD_REQUEST_HEADERS).map_or(Ok(false), |field| field.flag())?;
         let environments = match top.take(ENVIRONMENTS) {
-            None => Environments::One(Arc::new(environment(top, &env, &mut warnings)?)),
+            None => Environments::One(Arc::new(environment(top, None, &env, &mut warnings)?)),
             Some(field) => {
-                let nowhere = field.error("name at least one path");
-                let by_path = field.members()?.into_iter().map(|(path, own)| {
-                    let environment = environment_at(&path, own, &top, &env, &mut warnings)?;
+                let by_path = field.members()?.into_iter().enumerate().map(|(index, (path, own))| {
+                    let environment = environment_at(index, &path, &own, &top, &env, &mut warnings)?;
                     Ok((path, Arc::new(environment)))
                 });
                 let by_path = by_path.collect::<Result<Vec<_>, _>>()?;
                 if by_path.is_empty() {
-                    return Err(nowhere);
+                    return Err(field.error("name at least one path"));
                 }
                 Environments::ByPath(by_path)
             }
         };
+        let warnings = warnings.iter().map(|warning| fields::one_line(warning)).collect();
         Ok(Config { hold_request_headers, environments, warnings })
     }
 
@@ -100,47 +126,53 @@ impl Config {
     }
 }
 
-/// The environment for one path. A field at the top holds for all environments, unless one of them sets it too.
-fn environment_at(
+/// The environment for one path. A field at the top holds for all environments, unless one of them sets it too. What is
+/// left out of an event is different: nothing that the top leaves out comes back.
+fn environment_at<'a>(
+    index: usize,
     path: &str,
-    own: Field,
-    common: &Fields,
-    env: impl Fn(&str) -> Option<String>,
+    own: &Field<'a>,
+    common: &Fields<'a>,
+    env: impl Fn(&str) -> Result<String, VarError>,
     warnings: &mut Vec<String>,
 ) -> Result<Environment, Error> {
-    if !path.starts_with('/') || path.contains(['?', '#', '*']) {
-        return Err(own.error("expected a path that starts with `/`, without a query"));
+    let place = if path.starts_with('/') { path.to_owned() } else { format!("#{}", index.saturating_add(1)) };
+    let within = format!("{ENVIRONMENTS}.{place}");
+    if let Err(wrong) = paths::check(path) {
+        return Err(Error::new(wrong).within(&within));
     }
-    let at_the_top = own.error(&format!(
-        "{HOLD_REQUEST_HEADERS} belongs beside {ENVIRONMENTS}: the host has only one setting for all of them"
-    ));
-    let own = own.object()?;
-    if own.contains_key(HOLD_REQUEST_HEADERS) {
-        return Err(at_the_top);
+    let own = own.fields()?;
+    if own.has(HOLD_REQUEST_HEADERS) {
+        return Err(Error::new(format!(
+            "{within}: {HOLD_REQUEST_HEADERS} belongs beside {ENVIRONMENTS}: the host has only one setting for all of them"
+        )));
     }
-    let within = format!("{ENVIRONMENTS}.{path}");
     let first_of_these = warnings.len();
-    let environment = environment(common.overlaid(own), env, warnings).map_err(|error| error.within(&within))?;
+    let mut common_fields = common.clone();
+    let common_properties = common_fields.take(choices::PROPERTIES).filter(|_| own.has(choices::PROPERTIES));
+    let environment = environment(common.overlaid(&own), common_properties, env, warnings);
+    let environment = environment.map_err(|error| error.within(&within))?;
     for warning in warnings.iter_mut().skip(first_of_these) {
         *warning = format!("{within}: {warning}");
     }
     Ok(environment)
 }
 
-fn environment(
-    mut fields: Fields,
-    env: impl Fn(&str) -> Option<String>,
+fn environment<'a>(
+    mut fields: Fields<'a>,
+    common_properties: Option<Field<'a>>,
+    env: impl Fn(&str) -> Result<String, VarError>,
     warnings: &mut Vec<String>,
 ) -> Result<Environment, Error> {
     let write_key = fields.take(secrets::WRITE_KEY);
     let webhook_secret = fields.take(secrets::WEBHOOK_SECRET);
     let max_body_bytes = fields.take("max_body_bytes");
     let max_call_bytes = fields.take("max_call_bytes");
-    let choices = choices::Fields::take(&mut fields);
+    let choices = choices::Fields::take(&mut fields, common_properties);
     // This comes first: a misspelt field leaves another one unset, and that one is not what is wrong.
     fields.end()?;
-    let max_body_bytes = max_body_bytes.map_or(Ok(MAX_BODY_BYTES), |field| field.size())?;
-    let max_call_bytes = max_call_bytes.map_or(Ok(MAX_CALL_BYTES), |field| field.size())?;
+    let max_body_bytes = max_body_bytes.map_or(Ok(MAX_BODY_BYTES), |field| field.size(LARGEST_SIZE))?;
+    let max_call_bytes = max_call_bytes.map_or(Ok(MAX_CALL_BYTES), |field| field.size(LARGEST_SIZE))?;
     if max_call_bytes > MAX_CALL_BYTES {
         warnings.push(format!("max_call_bytes: Segment rejects calls over {MAX_CALL_BYTES} bytes"));
     }
@@ -153,9 +185,9 @@ fn environment(
     })
 }
 
-fn object(json: &[u8]) -> Result<Map<String, Value>, Error> {
-    if json.trim_ascii().is_empty() {
-        return Ok(Map::new());
+fn object(json: &[u8]) -> Result<Fields<'_>, Error> {
+    if json.is_empty() {
+        return Ok(Fields::none());
     }
     // A protobuf Struct starts with the tag of its first field, which JSON reads as a line feed, and then a length.
     if let [b'\n', length, ..] = json
@@ -169,5 +201,6 @@ fn object(json: &[u8]) -> Result<Map<String, Value>, Error> {
     if json.trim_ascii_start().first() != Some(&b'{') {
         return Err(Error::new("the configuration: expected a JSON object"));
     }
-    serde_json::from_slice(json).map_err(|error| Error::new(format!("the configuration: {error}")))
+    fields::check(json, |name| [secrets::WRITE_KEY, secrets::WEBHOOK_SECRET].contains(&name))?;
+    Fields::new(json)
 }

@@ -1,9 +1,10 @@
 //! The write key and the webhook secret: where the configuration says they are, and their values.
 
-use base64ct::{Base64, Encoding};
-use serde_json::{Value, json};
+use std::env::VarError;
 
-use super::fields::{Error, Field};
+use base64ct::{Base64, Encoding};
+
+use super::fields::{Error, Field, is_name};
 use crate::secret::Secret;
 use crate::verify::Verification;
 
@@ -22,17 +23,21 @@ const WEBHOOK_SECRET_VARIABLE: &str = "STIGG_WEBHOOK_SECRET";
 /// The length of Segment's write keys.
 const WRITE_KEY_CHARS: usize = 32;
 
+/// Takes the place of a variable's name that may be a secret.
+const HIDDEN: &str = "(not repeated: this does not look like a variable's name and may be a secret)";
+
 /// The `authorization` header; `None` if the gateway sets it.
 pub fn authorization(
-    field: Option<Field>,
-    env: impl Fn(&str) -> Option<String>,
+    field: Option<Field<'_>>,
+    env: impl Fn(&str) -> Result<String, VarError>,
     warnings: &mut Vec<String>,
 ) -> Result<Option<Secret>, Error> {
-    let source = field.map_or_else(|| json!({ "env": WRITE_KEY_VARIABLE }), Field::into_value);
-    if source == "gateway" {
-        return Ok(None);
-    }
-    let write_key = write_key(&source, env)?;
+    let write_key = match field {
+        None => one_of_these(WRITE_KEY, &[WRITE_KEY_VARIABLE.to_owned()], env)?.concat(),
+        Some(field) if field.as_text().as_deref() == Some("gateway") => return Ok(None),
+        Some(field) => write_key(&field, env)?,
+    };
+    let write_key = sendable(WRITE_KEY, write_key)?;
     if write_key.len() != WRITE_KEY_CHARS || !write_key.bytes().all(|b| b.is_ascii_alphanumeric()) {
         warnings.push(format!(
             "{WRITE_KEY}: this is not {WRITE_KEY_CHARS} letters and digits, as Segment's write keys are; Segment accepts \
@@ -43,83 +48,116 @@ pub fn authorization(
     Ok(Some(Secret::new(format!("Basic {}", Base64::encode_string(format!("{write_key}:").as_bytes())))))
 }
 
-fn write_key(source: &Value, env: impl Fn(&str) -> Option<String>) -> Result<String, Error> {
-    match single(source) {
-        Some(("env", Value::String(name))) => match set(&env, name) {
-            Some(key) => Ok(key),
-            None => Err(unset(WRITE_KEY, name)),
-        },
-        Some(("value", Value::String(key))) => inline(WRITE_KEY, key),
+fn write_key(field: &Field<'_>, env: impl Fn(&str) -> Result<String, VarError>) -> Result<String, Error> {
+    let source = single(field).and_then(|(key, value)| Some((key, value.as_text()?)));
+    match source.as_ref().map(|(key, text)| (key.as_str(), text)) {
+        Some(("env", name)) => Ok(one_of_these(WRITE_KEY, std::slice::from_ref(name), env)?.concat()),
+        Some(("value", key)) => inline(WRITE_KEY, key),
         _ => Err(Error::new(format!(
             "{WRITE_KEY}: expected {{\"env\": \"VARIABLE\"}}, {{\"value\": \"...\"}}, or \"gateway\" where Envoy sets the \
              credential"
         ))),
     }
-    .and_then(|key| sendable(WRITE_KEY, key))
 }
 
 /// Who may send webhooks.
 pub fn verification(
-    field: Option<Field>,
-    env: impl Fn(&str) -> Option<String>,
+    field: Option<Field<'_>>,
+    env: impl Fn(&str) -> Result<String, VarError>,
     warnings: &mut Vec<String>,
 ) -> Result<Verification, Error> {
-    let source = field.map_or_else(|| json!({ "env": WEBHOOK_SECRET_VARIABLE }), Field::into_value);
-    if source == "unverified" {
-        warnings.push(format!("{WEBHOOK_SECRET}: \"unverified\" lets in everyone who reaches the listener"));
-        return Ok(Verification::Unverified);
-    }
-    let expected = || {
-        Error::new(format!(
-            "{WEBHOOK_SECRET}: expected {{\"env\": \"VARIABLE\"}}, {{\"env\": [\"VARIABLE\", ...]}}, {{\"value\": \
-             \"...\"}}, {{\"value\": [\"...\", ...]}}, {{\"filter_state\": \"KEY\"}}, or \"unverified\" where something \
-             else verifies"
-        ))
+    let secrets = match field {
+        None => one_of_these(WEBHOOK_SECRET, &[WEBHOOK_SECRET_VARIABLE.to_owned()], env)?,
+        Some(field) if field.as_text().as_deref() == Some("unverified") => {
+            warnings.push(format!("{WEBHOOK_SECRET}: \"unverified\" lets in everyone who reaches the listener"));
+            return Ok(Verification::Unverified);
+        }
+        Some(field) => match source(&field) {
+            Some(Source::FilterState(key)) => return Ok(Verification::FilterState(key)),
+            Some(Source::Variables(names)) => one_of_these(WEBHOOK_SECRET, &names, env)?,
+            Some(Source::Inline(secrets)) => {
+                secrets.iter().map(|secret| inline(WEBHOOK_SECRET, secret)).collect::<Result<_, _>>()?
+            }
+            None => {
+                return Err(Error::new(format!(
+                    "{WEBHOOK_SECRET}: expected {{\"env\": \"VARIABLE\"}}, {{\"env\": [\"VARIABLE\", ...]}}, {{\"value\": \
+                     \"...\"}}, {{\"value\": [\"...\", ...]}}, {{\"filter_state\": \"KEY\"}}, or \"unverified\" where \
+                     something else verifies"
+                )));
+            }
+        },
     };
-    let (key, list) = single(&source).ok_or_else(expected)?;
-    if let ("filter_state", Value::String(key)) = (key, list)
-        && !key.is_empty()
-    {
-        return Ok(Verification::FilterState(key.clone()));
-    }
-    let list = match list {
-        Value::Array(list) => list.as_slice(),
-        one => std::slice::from_ref(one),
+    let secrets = secrets.into_iter().map(|secret| sendable(WEBHOOK_SECRET, secret).map(Secret::new));
+    Ok(Verification::Secrets(secrets.collect::<Result<_, _>>()?))
+}
+
+/// Where the webhook secret is. No list is empty.
+enum Source {
+    FilterState(String),
+    Variables(Vec<String>),
+    Inline(Vec<String>),
+}
+
+fn source(field: &Field<'_>) -> Option<Source> {
+    let (key, value) = single(field)?;
+    let list = match value.as_text() {
+        Some(key_of_state) if key == "filter_state" => {
+            return Some(key_of_state).filter(|key| !key.is_empty()).map(Source::FilterState);
+        }
+        Some(one) => vec![one],
+        None => value.list().ok()?.iter().map(Field::as_text).collect::<Option<_>>()?,
     };
-    let list = list.iter().map(Value::as_str).collect::<Option<Vec<_>>>().ok_or_else(expected)?;
-    let secrets: Vec<String> = match key {
-        "env" => list.iter().filter_map(|name| set(&env, name)).collect(),
-        "value" => list.iter().map(|secret| inline(WEBHOOK_SECRET, secret)).collect::<Result<_, _>>()?,
-        _ => return Err(expected()),
-    };
-    match (key, list.as_slice()) {
-        (_, []) => Err(expected()),
-        ("env", names) if secrets.is_empty() => Err(unset(WEBHOOK_SECRET, &names.join(", "))),
-        _ => secrets
-            .into_iter()
-            .map(|secret| sendable(WEBHOOK_SECRET, secret).map(Secret::new))
-            .collect::<Result<_, _>>()
-            .map(Verification::Secrets),
+    match key.as_str() {
+        _ if list.is_empty() => None,
+        "env" => Some(Source::Variables(list)),
+        "value" => Some(Source::Inline(list)),
+        _ => None,
     }
 }
 
 /// The only member of an object.
-fn single(value: &Value) -> Option<(&str, &Value)> {
-    let object = value.as_object().filter(|object| object.len() == 1)?;
-    object.iter().next().map(|(key, value)| (key.as_str(), value))
+fn single<'a>(field: &Field<'a>) -> Option<(String, Field<'a>)> {
+    let mut members = field.members().ok()?;
+    members.pop().filter(|_| members.is_empty())
 }
 
-/// The value of an environment variable, unless it is empty. White space around it is never part of a secret: one that
-/// was read from a file often ends with a line feed.
-fn set(env: impl Fn(&str) -> Option<String>, name: &str) -> Option<String> {
-    env(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
+/// The values of the variables that are set. White space around a value is never part of a secret: one that was read
+/// from a file often ends with a line feed.
+fn one_of_these(
+    field: &str,
+    names: &[String],
+    env: impl Fn(&str) -> Result<String, VarError>,
+) -> Result<Vec<String>, Error> {
+    let mut secrets = Vec::new();
+    for name in names {
+        match env(name) {
+            Ok(value) if !value.trim().is_empty() => secrets.push(value.trim().to_owned()),
+            Ok(_) | Err(VarError::NotPresent) => {}
+            Err(VarError::NotUnicode(_)) => {
+                return Err(Error::new(format!(
+                    "{field}: the environment variable{} is set, but its value is not UTF-8",
+                    shown(&[name])
+                )));
+            }
+        }
+    }
+    if secrets.is_empty() {
+        return Err(Error::new(format!(
+            "{field}: the environment variable{} is not set; set it for Envoy and list it in \
+             vm_config.environment_variables.host_env_keys",
+            shown(&names.iter().collect::<Vec<_>>())
+        )));
+    }
+    Ok(secrets)
 }
 
-fn unset(field: &str, names: &str) -> Error {
-    Error::new(format!(
-        "{field}: the environment variable {names} is not set; set it for Envoy and list it in \
-         vm_config.environment_variables.host_env_keys"
-    ))
+/// The names of variables after a space, if they look like names: one of them can be a secret in the wrong place.
+fn shown(names: &[&String]) -> String {
+    let is_letter = |byte: &u8| byte.is_ascii_uppercase() || byte.is_ascii_digit();
+    let is_shown =
+        |name: &str| !name.is_empty() && !name.starts_with(|c: char| c.is_ascii_digit()) && is_name(name, is_letter);
+    let names = names.iter().map(|name| if is_shown(name) { name.as_str() } else { HIDDEN });
+    format!(" {}", names.collect::<Vec<_>>().join(", "))
 }
 
 fn inline(field: &str, value: &str) -> Result<String, Error> {

@@ -467,6 +467,19 @@ async fn a_wrong_configuration_stops_envoy_with_a_line_that_names_the_field() ->
 }
 
 #[tokio::test]
+async fn a_configuration_that_the_filter_cannot_read_is_refused_and_an_empty_one_is_logged() -> Result<()> {
+    let options = || envoy::Options::default().env("SEGMENT_WRITE_KEY", WRITE_KEY).env("STIGG_WEBHOOK_SECRET", SECRET);
+    let path = |of: &str| format!("{}/{of}", envoy::PLUGIN);
+    let unreadable = path("capability_restriction_config/allowed_capabilities/proxy_get_buffer_bytes");
+    let opinion = envoy::validate(Config::shipped()?.remove(&unreadable)?, options()).await?;
+    assert!(!opinion.accepted && opinion.log.contains("bytes cannot be read"), "{}", opinion.log);
+    let opinion = envoy::validate(Config::shipped()?.remove(&path("configuration"))?, options()).await?;
+    let logged = "the configuration is empty: the defaults apply";
+    assert!(opinion.accepted && opinion.log.contains(logged), "{}", opinion.log);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_write_key_that_does_not_look_like_one_is_warned_about() -> Result<()> {
     let options = envoy::Options::default().env("SEGMENT_WRITE_KEY", "whoops").env("STIGG_WEBHOOK_SECRET", SECRET);
     let edge = Edge::start_between(Segment::start().await?, Ok, options).await?;

@@ -141,3 +141,79 @@ async fn no_secret_of_an_environment_is_in_a_log() -> Result<()> {
     assert!(secrets.iter().all(|secret| !shown.contains(secret)), "{shown}");
     Ok(())
 }
+
+/// The path that Envoy makes of a request's path; `None` if it rejects the request.
+async fn normalized(edge: &Edge, path: &str) -> Result<Option<String>> {
+    let mut connection = edge.connect().await?;
+    connection.send(format!("POST {path} HTTP/1.1\r\nhost: edge\r\ncontent-length: 0\r\n\r\n")).await?;
+    let response = connection.response().await?;
+    let echo = response.head.split("\r\n").find_map(|line| line.strip_prefix("x-path: ")).map(str::to_owned);
+    assert_eq!(response.status, if echo.is_some() { 200 } else { 400 }, "{path}: {}", response.head);
+    Ok(echo)
+}
+
+#[tokio::test]
+async fn a_path_is_accepted_if_and_only_if_envoy_leaves_it_as_it_is() -> Result<()> {
+    let edge = Edge::start_with(|mut config| {
+        let (routes, _) = ROUTE.rsplit_once('/').unwrap();
+        let echo = json!({
+            "match": { "prefix": "/" },
+            "direct_response": { "status": 200 },
+            "response_headers_to_add": [{ "header": { "key": "x-path", "value": "%REQ(:path)%" } }],
+        });
+        config.at(routes)?.as_array_mut().context("routes are a list")?.insert(0, echo);
+        Ok(config)
+    })
+    .await?;
+    let mut paths: Vec<String> = [
+        "/",
+        "/a",
+        "/a/",
+        "/a/b",
+        "//a",
+        "/a//b",
+        "/a//",
+        "/./a",
+        "/a/.",
+        "/a/..",
+        "/a/../b",
+        "/a/.b",
+        "/a/b.",
+        "/a/..b",
+        "/a/...",
+        "/%2e/a",
+        "/.%2E/a",
+        "/a%20b",
+        "/a%",
+        "/a%2",
+        "/a%zz",
+        "/a%00",
+        "/a%0A",
+        "/a%7f",
+        "/%C3%A9",
+        "/%ff",
+        "/é",
+        "/webhooks/stigg-2_b~c",
+    ]
+    .map(str::to_owned)
+    .into();
+    // A `?` starts the query, and a `*` is not for a path that is compared as a whole.
+    for byte in (b' '..=b'~').filter(|byte| !b"?*".contains(byte)) {
+        paths.push(format!("/a{}b", char::from(byte)));
+        paths.push(format!("/a%{byte:02x}b"));
+    }
+    let (mut accepted, mut rejected) = (0, 0);
+    for path in paths {
+        let configuration = json!({
+            "write_key": "gateway", "webhook_secret": "unverified", "environments": { &path: {} },
+        });
+        let parsed =
+            stigg_segment::config::Config::parse(configuration.to_string().as_bytes(), |name| std::env::var(name));
+        // The head is in lower case.
+        let stays = normalized(&edge, &path).await?.as_deref() == Some(&path.to_lowercase());
+        assert_eq!(parsed.is_ok(), stays, "{path}: {:?}", parsed.err());
+        *if stays { &mut accepted } else { &mut rejected } += 1;
+    }
+    assert!(accepted > 50 && rejected > 50, "{accepted} accepted, {rejected} rejected");
+    Ok(())
+}

@@ -1,5 +1,6 @@
 //! The plugin's configuration: what is accepted, and in which words the rest is refused.
 
+use std::env::VarError;
 use std::sync::Arc;
 
 use stigg_segment::config::{Config, Environment, Error};
@@ -7,14 +8,15 @@ use stigg_segment::verify::{Verdict, Verification};
 
 const KEY: &str = "abcdefghijklmnopqrstuvwxyz012345";
 
-fn env(name: &str) -> Option<String> {
+fn env(name: &str) -> Result<String, VarError> {
     match name {
-        "SEGMENT_WRITE_KEY" => Some(KEY.to_owned()),
-        "STIGG_WEBHOOK_SECRET" => Some("current".to_owned()),
-        "PREVIOUS" => Some("previous\n".to_owned()),
-        "EMPTY" => Some(" ".to_owned()),
-        "CONTROL" => Some("se\u{1}cret".to_owned()),
-        _ => None,
+        "SEGMENT_WRITE_KEY" => Ok(KEY.to_owned()),
+        "STIGG_WEBHOOK_SECRET" => Ok("current".to_owned()),
+        "PREVIOUS" => Ok("previous\n".to_owned()),
+        "EMPTY" => Ok(" ".to_owned()),
+        "CONTROL" => Ok("se\u{1}cret".to_owned()),
+        "NOT_UTF_8" => Err(VarError::NotUnicode("se\u{1}cret".into())),
+        _ => Err(VarError::NotPresent),
     }
 }
 
@@ -41,7 +43,7 @@ fn verdict(config: &Config, presented: &[&str]) -> Verdict {
 
 #[test]
 fn everything_has_a_default() {
-    for empty in ["", " \n", "{}"] {
+    for empty in ["", "{}", " {\n} "] {
         let config = parse(empty).unwrap();
         // base64 of "<write key>:"
         assert_eq!(authorization(&config), "Basic YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXowMTIzNDU6");
@@ -119,9 +121,17 @@ fn what_is_probably_not_meant_is_warned_about() {
 
 #[test]
 fn a_wrong_configuration_is_refused_in_one_line_that_names_the_field_or_variable() {
+    let deep = format!(r#"{{"context": {}0{}}}"#, r#"{"a":"#.repeat(200), "}".repeat(200));
     for (json, message) in [
-        ("{", "the configuration: EOF while parsing an object at line 1 column 1"),
-        ("{} {}", "the configuration: trailing characters at line 1 column 4"),
+        ("{", "the configuration: expected a `\"` that starts a key, or `}` at line 1 column 2"),
+        ("{} {}", "the configuration: expected the end of the body at line 1 column 4"),
+        (" \n", "the configuration: expected a JSON object"),
+        (r#"{"also": ["\ud800"]}"#, "also: half of a surrogate pair, which is not a text, at line 1 column 11"),
+        (
+            r#"{"context": {"\ud800": 1}}"#,
+            "context: half of a surrogate pair, which is not a text, at line 1 column 23",
+        ),
+        (&deep, "context.a.a.a.a.a"),
         ("[1]", "the configuration: expected a JSON object"),
         ("write_key", "the configuration: expected a JSON object"),
         (
@@ -133,7 +143,7 @@ fn a_wrong_configuration_is_refused_in_one_line_that_names_the_field_or_variable
             "wirte_key: unknown field, expected one of hold_request_headers, environments, write_key, ",
         ),
         (r#"{"events": {"alow": []}}"#, "events.alow: unknown field, expected one of allow, deny"),
-        ("{\"a\\nb\": 1}", "a\\nb: unknown field, "),
+        (r#"{"event_name": {"rename": {"a\nb": ""}}}"#, r"event_name.rename.a\nb: the name is empty"),
         (r#"{"hold_request_headers": 1}"#, "hold_request_headers: expected true or false"),
         (r#"{"max_body_bytes": "1"}"#, "max_body_bytes: expected a number of bytes, at least 1"),
         (r#"{"max_body_bytes": -1}"#, "max_body_bytes: expected a number of bytes, at least 1"),
@@ -148,6 +158,14 @@ fn a_wrong_configuration_is_refused_in_one_line_that_names_the_field_or_variable
             "webhook_secret: the environment variable UNSET, EMPTY is not set; ",
         ),
         (r#"{"webhook_secret": {"env": "UNSET"}}"#, "webhook_secret: the environment variable UNSET is not set; "),
+        (
+            r#"{"write_key": {"env": "NOT_UTF_8"}}"#,
+            "write_key: the environment variable NOT_UTF_8 is set, but its value is not UTF-8",
+        ),
+        (
+            r#"{"webhook_secret": {"env": ["STIGG_WEBHOOK_SECRET", "NOT_UTF_8"]}}"#,
+            "webhook_secret: the environment variable NOT_UTF_8 is set, ",
+        ),
         (r#"{"webhook_secret": {"value": ["a", " "]}}"#, "webhook_secret: the value is empty"),
         (r#"{"webhook_secret": {"value": "a\nb"}}"#, "webhook_secret: the value has a control character in it"),
     ] {
@@ -155,7 +173,7 @@ fn a_wrong_configuration_is_refused_in_one_line_that_names_the_field_or_variable
         assert!(error.starts_with(message), "{json} gave: {error}");
         assert!(!error.contains('\n'), "{error}");
     }
-    let unset = Config::parse(b"{}", |_| None).unwrap_err().to_string();
+    let unset = Config::parse(b"{}", |_| Err(VarError::NotPresent)).unwrap_err().to_string();
     assert!(unset.starts_with("write_key: the environment variable SEGMENT_WRITE_KEY is not set; "), "{unset}");
 }
 
@@ -188,4 +206,104 @@ fn no_secret_shows_in_debug_output() {
     for secret in ["hunter2", KEY, "YWJjZGVm"] {
         assert!(!debug.contains(secret), "{debug}");
     }
+}
+
+#[test]
+fn a_key_occurs_once_at_every_depth() {
+    for (json, message) in [
+        (
+            r#"{"properties":{"remove":["customer"]},"properties":{}}"#,
+            "properties: the same key a second time at line 1 column 52",
+        ),
+        (
+            r#"{"webhook_secret":"unverified","webhook_secret":{"env":"A"}}"#,
+            "webhook_secret: the same key a second time",
+        ),
+        (
+            "{\"events\":{\"deny\":[\"a\"],\n \"d\\u0065ny\":[]}}",
+            "events.deny: the same key a second time at line 2 column 14",
+        ),
+        (r#"{"user_id":[{"path":"a","path":"b"}]}"#, "user_id.path: the same key a second time"),
+        (r#"{"event_name":{"rename":{"a.b":"A","a.b":"B"}}}"#, "event_name.rename.#2: the same key a second time"),
+        (r#"{"context":{"a":[1,{"b":1,"c":2,"b":3}]}}"#, "context.a.b: the same key a second time"),
+        (r#"{"environments":{"/a":{},"/a":{}}}"#, "environments./a: the same key a second time"),
+        (r#"{"environments":{"/a":{"also":[],"also":[]}}}"#, "environments./a.also: the same key a second time"),
+        (r#"{"write_key":{"hunter":{"a":1,"a":1}}}"#, "write_key: the same key a second time at line 1 column 35"),
+    ] {
+        let error = parse(json).unwrap_err().to_string();
+        assert!(error.starts_with(message), "{json} gave: {error}");
+        assert!(!error.contains("hunter"), "{error}");
+    }
+}
+
+#[test]
+fn a_configuration_that_cannot_be_read_is_not_an_empty_one() {
+    let load = |size, text: Option<&[u8]>| Config::load(size, text, env).map_err(|error| error.to_string());
+    for text in [None, Some(b"".as_slice())] {
+        let config = load(0, text).unwrap();
+        assert!(config.warnings[0].contains("the defaults apply"), "{:?}", config.warnings);
+        assert_eq!(only(&config), only(&parse("").unwrap()));
+    }
+    for text in [None, Some(b"".as_slice()), Some(b"{")] {
+        assert_eq!(load(2, text).unwrap_err(), "the configuration: its 2 bytes cannot be read");
+    }
+    assert_eq!(load(2, Some(b"{}")), Ok(parse("{}").unwrap()));
+}
+
+#[test]
+fn a_name_is_repeated_only_if_it_looks_like_one() {
+    let secrets = [
+        "whsec_C2FVsBQIhrscChlQIYT",
+        "hunter2",
+        "0A1B2C3D",
+        "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ",
+        "a key with spaces",
+        "株",
+    ];
+    for secret in secrets {
+        for (json, place) in [
+            (format!(r#"{{"write_key": {{"env": "{secret}"}}}}"#), "write_key"),
+            (format!(r#"{{"webhook_secret": {{"env": ["UNSET", "{secret}"]}}}}"#), "webhook_secret"),
+            (format!(r#"{{"webhook_secret": "unverified", "{secret}": 1}}"#), "#2"),
+            (format!(r#"{{"events": {{"{secret}": 1}}}}"#), "events.#1"),
+            (format!(r#"{{"environments": {{"{secret}": {{}}}}}}"#), "environments.#1"),
+            (format!(r#"{{"environments": {{"/a": {{"{secret}": {{}}}}}}}}"#), "environments./a: "),
+            (format!(r#"{{"{secret}": 1, "{secret}": 2}}"#), "#2"),
+        ] {
+            let error = parse(&json).unwrap_err().to_string();
+            assert!(error.starts_with(place) && !error.contains(secret), "{json} gave: {error}");
+        }
+    }
+    let error = parse(r#"{"write_key": {"env": "MY_KEY_2"}}"#).unwrap_err().to_string();
+    assert!(error.contains("MY_KEY_2"), "{error}");
+}
+
+#[test]
+fn a_step_that_looks_like_an_index_is_warned_about() {
+    let warnings = |json: &str| parse(json).unwrap().warnings;
+    for (json, place) in [
+        (r#"{"properties": {"remove": ["a", "entitlements.0.feature"]}}"#, "properties.remove[1]: the step 0 of "),
+        (r#"{"properties": {"keep_only": ["a.12"]}}"#, "properties.keep_only[0]: the step 12 of "),
+        (r#"{"user_id": [{"path": "a.1.id"}]}"#, "user_id[0].path: the step 1 of "),
+    ] {
+        let warnings = warnings(json);
+        assert!(warnings[0].starts_with(place) && warnings[0].contains('*'), "{warnings:?}");
+    }
+    assert_eq!(warnings(r#"{"properties": {"remove": ["a.\"0\"", "b.\"1.2\""]}}"#), [""; 0]);
+    // A path with a line feed does not make two lines of one.
+    let warnings = warnings(r#"{"properties": {"remove": ["a\nb.0"]}}"#);
+    assert!(warnings[0].contains(r"`a\nb.0`") && !warnings[0].contains('\n'), "{warnings:?}");
+}
+
+#[test]
+fn a_secrets_file_may_come_from_any_editor() {
+    let config = parse(r#"{"webhook_secret": {"filter_state": "k"}}"#).unwrap();
+    let verdict =
+        |file: &[u8]| only(&config).verification.verdict([b"new".as_slice()].into_iter(), |_| Some(file.to_vec()));
+    let utf_16 = |order: fn(u16) -> [u8; 2]| "\u{feff}new\nold".encode_utf16().flat_map(order).collect::<Vec<u8>>();
+    assert_eq!(verdict("\u{feff}new\nold".as_bytes()), Verdict::Admitted);
+    assert_eq!(verdict(b"old\rnew\r"), Verdict::Admitted);
+    // No line of it is a secret, which has a reason and an alert of its own.
+    assert_eq!(verdict(&utf_16(u16::to_le_bytes)), Verdict::NoSecret);
+    assert_eq!(verdict(&utf_16(u16::to_be_bytes)), Verdict::NoSecret);
 }

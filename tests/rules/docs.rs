@@ -15,7 +15,7 @@ use tests::pages::{blocks, pages, read};
 const CONFIGURATION: &str = "docs/configuration.md";
 
 fn parse(configuration: &str) -> Result<Config> {
-    Ok(Config::parse(configuration.as_bytes(), |name| Some(format!("value of {name}")))?)
+    Ok(Config::parse(configuration.as_bytes(), |name| Ok(format!("value of {name}")))?)
 }
 
 #[test]

@@ -52,6 +52,9 @@ fn an_event_that_is_not_about_a_customer_is_a_204() {
         r#""customer":{"id":-0}"#,
         r#""customer":{"id":0.000}"#,
         r#""customer":{"id":-0.0E+9}"#,
+        r#""customer":{"id":1e-400}"#,
+        r#""customer":{"id":-2.4e-324}"#,
+        r#""customer":{"id":0.1e-99999999999999999999}"#,
         r#""customer":{"name":"acme"},"id":"acme""#,
         r#""customer":{"nested":{"id":"acme"}}"#,
     ] {
@@ -76,7 +79,9 @@ fn the_customer_id_is_the_user_id() {
         let call = call(format!(r#"{{"type":"a","customer":{{"id":{id}}}}}"#));
         assert_eq!(call["userId"], user_id);
     }
-    for number in ["7", "-7", "1.0", "12345678901234567890", "1e400", "0.1e-9", "1e-400"] {
+    for number in
+        ["7", "-7", "1.0", "1E2", "12345678901234567890", "1e400", "0.1e-9", "5e-324", "2.5e-324", "0.00025e-320"]
+    {
         assert_eq!(written(&format!(r#"{{"type":"a","customer":{{"id":{number}}}}}"#), "userId"), number);
     }
     // Lone surrogates cannot be read back into a Rust string; they leave as they came.

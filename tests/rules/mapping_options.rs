@@ -1,6 +1,7 @@
 //! What a user can choose to send, and what never changes by default.
 
 use serde_json::{Value, json};
+use stigg_segment::config::Config;
 use tests::outcome::*;
 
 const EVENT: &str = r#"{"type":"subscription.trial_started","messageId":"m","customer":{"id":"acme","name":"Acme","email":"a@example.com","metadata":{"tier":"gold","n":12345678901234567890}}}"#;
@@ -62,6 +63,10 @@ fn an_event_can_be_named_in_other_ways() {
         (r#"{"style": "title_case"}"#, "promotionalEntitlement.ends_soon", "Promotional Entitlement Ends Soon"),
         (r#"{"style": "title_case"}"#, "subscription\\u002etrial.ends_soon", "Subscription Trial Ends Soon"),
         (r#"{"style": "title_case"}"#, "._api.SDKReady__été.", "Api SDKReady été"),
+        (r#"{"style": "title_case"}"#, "customer.eSignature.done", "Customer E Signature Done"),
+        (r#"{"style": "title_case", "prefix": "X"}"#, "aB.C", "XA B C"),
+        (r#"{"style": "title_case", "rename": {"...": "Dots"}}"#, "...", "Dots"),
+        ("{}", "...", "___"),
         (r#"{"prefix": "Stigg \"x\" "}"#, "a.b", "Stigg \"x\" a_b"),
         (r#"{"style": "title_case", "prefix": "Stigg "}"#, "plan.created", "Stigg Plan Created"),
         (r#"{"prefix": "x", "rename": {"a.b": "Über \"b\""}}"#, "a.b", "Über \"b\""),
@@ -122,6 +127,15 @@ fn properties_can_be_left_out_and_the_rest_keeps_its_bytes() {
         (r#"{"remove": ["event.a"]}"#, r#"{"\u0061":1,"a":2,"b":3}"#, r#"{"b":3}"#),
         (r#"{"remove": ["event.*"]}"#, "[1,2]", "[]"),
         (r#"{"remove": ["nothing.here"]}"#, " [ 1 , 2 ] ", " [ 1 , 2 ] "),
+        (r#"{"remove": ["event.a.b"]}"#, r#"{"a" :  {"b":1, "c":2}, "d": 3}"#, r#"{"a" :  { "c":2}, "d": 3}"#),
+        (r#"{"remove": ["event.*.b"]}"#, r#"[ {"b":1} , {"c":2} ]"#, r#"[ {} , {"c":2} ]"#),
+        (
+            r#"{"remove": ["event.\"a.b\"", "event.\"*\""]}"#,
+            r#"{"a.b":1,"a":{"b":2},"*":3,"c":4}"#,
+            r#"{"a":{"b":2},"c":4}"#,
+        ),
+        (r#"{"remove": ["event.0"]}"#, r#"{"0":[{"0":1}],"a":[1]}"#, r#"{"a":[1]}"#),
+        (r#"{"remove": ["event.0"]}"#, "[1,2]", "[1,2]"),
     ] {
         let expected = format!(r#"{{"type":"t","customer":{{"id":"c"}},"event":{left}}}"#);
         assert_eq!(properties(choice, event), expected, "{choice} of {event}");
@@ -133,7 +147,6 @@ fn properties_can_be_left_out_and_the_rest_keeps_its_bytes() {
         (r#"{"keep_only": ["event.*.x"]}"#, r#"[{"x":1,"y":2},7]"#, r#"{"event":[{"x":1}]}"#),
         (r#"{"keep_only": ["event.a.b"]}"#, r#"{"a":7}"#, r#"{"event":{}}"#),
         (r#"{"keep_only": ["nothing.here"]}"#, "1", "{}"),
-        (r#"{"keep_only": []}"#, "1", "{}"),
     ] {
         assert_eq!(properties(choice, event), left, "{choice} of {event}");
     }
@@ -227,4 +240,92 @@ fn what_must_not_leave_does_not_leave_as_a_trait_either() {
         json!({ "name": "Acme", "metadata": { "tier": "gold" } })
     );
     assert_eq!(traits(r#"{"keep_only": ["type"]}"#), json!({}));
+}
+
+#[test]
+fn what_is_left_out_for_all_environments_never_comes_back() {
+    let event = r#"{"type":"t","customer":{"id":"c","name":"n","email":"e","phone":"p"}}"#;
+    for (common, own, left) in [
+        (
+            r#"{"remove": ["customer.email"]}"#,
+            r#"{"remove": ["customer.phone", "type"]}"#,
+            json!({ "id": "c", "name": "n" }),
+        ),
+        (
+            r#"{"remove": ["customer.email"]}"#,
+            r#"{"keep_only": ["customer.email", "customer.name"]}"#,
+            json!({ "name": "n" }),
+        ),
+        (r#"{"keep_only": ["customer.email", "customer.name"]}"#, r#"{"remove": ["*.email"]}"#, json!({ "name": "n" })),
+        (r#"{"keep_only": ["customer.*"]}"#, r#"{"keep_only": ["customer.id", "type"]}"#, json!({ "id": "c" })),
+        (r#"{"keep_only": ["customer.id"]}"#, r#"{"keep_only": ["*.*"]}"#, json!({ "id": "c" })),
+        (r#"{"remove": ["customer.email"]}"#, "{}", json!({ "id": "c", "name": "n", "phone": "p" })),
+        ("{}", r#"{"keep_only": ["customer.id"]}"#, json!({ "id": "c" })),
+    ] {
+        let settings = format!(
+            r#"{{"properties": {common}, "also": ["identify"], "environments": {{"/": {{"properties": {own}}}}}}}"#
+        );
+        let batch = call_with(&settings, event)["batch"].clone();
+        assert_eq!(batch[0]["properties"]["customer"], left, "{settings}");
+        let mut traits = left.clone();
+        traits.as_object_mut().unwrap().retain(|key, _| ["name", "email"].contains(&key.as_str()));
+        assert_eq!(batch[1]["traits"], traits, "{settings}");
+    }
+    // Other fields of an environment replace those of all.
+    let settings = r#"{"events": {"deny": ["t"]}, "environments": {"/": {"events": {"allow": ["t"]}}}}"#;
+    assert_eq!(call_with(settings, event)["userId"], "c");
+}
+
+#[test]
+fn constants_keep_their_bytes() {
+    let context = r#""ip" : "\u0030", "n":[ 1.50 ,1E2, 1e400, 12345678901234567890 ]"#;
+    let json = format!(
+        r#"{{"webhook_secret": "unverified", "write_key": "gateway", "context": {{ {context} }}, "integrations":{{"All" :false}}}}"#
+    );
+    let config = Config::parse(json.as_bytes(), |_| Ok(String::new())).unwrap();
+    let environment = config.environment(b"/").unwrap();
+    let call = environment.mapping.map(EVENT.as_bytes(), |_| ()).unwrap();
+    let head = String::from_utf8(call.head).unwrap();
+    assert!(head.contains(&format!(r#""}},{context}}},"integrations":{{"All" :false}},"properties":"#)), "{head}");
+}
+
+#[test]
+fn an_empty_type_is_an_absent_one() {
+    for events in [r#"{"allow": ["a"]}"#, r#"{"allow": ["*"]}"#, r#"{"deny": ["*"]}"#] {
+        let outcome = |body: &str| map_with(&format!(r#"{{"events": {events}}}"#), body.as_bytes());
+        for kind in ["", r#""type":"","#] {
+            let body = |customer: &str| format!(r#"{{{kind}"customer":{customer}}}"#);
+            assert_eq!(outcome(&body(r#"{"id":"c"}"#)), Outcome::Answer(400, "invalid_type"), "{events}");
+            assert_eq!(outcome(&body("null")), Outcome::Answer(204, "no_customer"), "{events}");
+        }
+    }
+}
+
+#[test]
+fn a_type_without_a_word_has_no_name_in_title_case() {
+    for prefix in ["", "Stigg "] {
+        for kind in ["...", "_", "\\u002e"] {
+            let settings = format!(r#"{{"event_name": {{"style": "title_case", "prefix": "{prefix}"}}}}"#);
+            let body = format!(r#"{{"type":"{kind}","customer":{{"id":"c"}}}}"#);
+            assert_eq!(map_with(&settings, body.as_bytes()), Outcome::Answer(400, "invalid_type"), "{kind}");
+        }
+    }
+}
+
+/// The type is decoded once, and not for each of the patterns and names: a debug build takes minutes for that.
+#[test]
+fn long_lists_cost_little_for_a_long_type() {
+    let texts: Vec<String> = (0..2000).map(|n| format!("type.{n}")).collect();
+    let renamed: Value = texts.iter().map(|text| (text.clone(), json!("x"))).collect::<serde_json::Map<_, _>>().into();
+    let allow: Vec<&str> = texts.iter().map(String::as_str).chain(["*"]).collect();
+    let settings = json!({
+        "events": { "allow": allow, "deny": texts },
+        "event_name": { "rename": renamed },
+        "user_id": [{ "path": "x", "events": texts }, { "path": "customer.id" }],
+        "max_call_bytes": 1_000_000,
+    });
+    let body = format!(r#"{{"type":"{}","customer":{{"id":"c"}}}}"#, r"\u0061".repeat(80_000));
+    let start = std::time::Instant::now();
+    assert!(matches!(map_with(&settings.to_string(), body.as_bytes()), Outcome::Call(_)));
+    assert!(start.elapsed() < std::time::Duration::from_secs(10), "{:?}", start.elapsed());
 }

@@ -145,7 +145,7 @@ const NUMBERS: &[Fact] = &[
         (GATEWAY, "requestBuffer: { limit: … }"),
     ]),
     ("limit of a call", "32 KiB", &[
-        (SCHEMA, "The default is Segment's limit for a call.\", \"type\": \"integer\", \"minimum\": 1, \"default\": …"),
+        (SCHEMA, "The default is Segment's limit for a call.\", \"type\": \"integer\", \"minimum\": 1, \"maximum\": 1073741824, \"default\": …"),
         (CONFIGURATION, "[`max_call_bytes`](#limits) | `…` |"),
         (CONFIGURATION, "The default of … is Segment's limit"),
         (OPERATIONS, "the default is Segment's limit, … |"),

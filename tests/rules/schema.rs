@@ -1,5 +1,7 @@
 //! The JSON Schema of the configuration says the same as the parser, about the same cases.
 
+use std::env::VarError;
+
 use boon::{Compiler, Schemas};
 use serde_json::{Value, json};
 use stigg_segment::config::Config;
@@ -11,9 +13,9 @@ fn read(file: &str) -> Value {
 
 fn parse(configuration: &Value) -> Result<Config, String> {
     let env = |name: &str| match name {
-        "SEGMENT_WRITE_KEY" | "STIGG_WEBHOOK_SECRET" => Some("x".to_owned()),
-        "EMPTY" => Some(String::new()),
-        _ => None,
+        "SEGMENT_WRITE_KEY" | "STIGG_WEBHOOK_SECRET" => Ok("x".to_owned()),
+        "EMPTY" => Ok(String::new()),
+        _ => Err(VarError::NotPresent),
     };
     Config::parse(configuration.to_string().as_bytes(), env).map_err(|error| error.to_string())
 }

@@ -126,7 +126,7 @@ impl Host for Fake {
 
 fn stream(settings: &str) -> Stream {
     let settings = format!(r#"{{"webhook_secret":"unverified",{settings}}}"#);
-    Stream::new(Some(Arc::new(Config::parse(settings.as_bytes(), |_| Some("x".repeat(32))).unwrap())))
+    Stream::new(Some(Arc::new(Config::parse(settings.as_bytes(), |_| Ok("x".repeat(32))).unwrap())))
 }
 
 fn holding() -> Stream {

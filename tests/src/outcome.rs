@@ -33,7 +33,7 @@ pub fn map_with(settings: &str, body: &[u8]) -> Outcome {
 pub fn step(settings: &str, body: &[u8]) -> Step {
     let mut settings: Value = serde_json::from_str(settings).unwrap();
     settings["webhook_secret"] = "unverified".into();
-    let env = |name: &str| Some(format!("value of {name}"));
+    let env = |name: &str| Ok(format!("value of {name}"));
     let config = Config::parse(settings.to_string().as_bytes(), env).unwrap_or_else(|error| panic!("{error}"));
     let mut filter = Filter::new(Arc::new(config));
     let head = [(b":method".as_slice(), b"POST".as_slice()), (b":path", b"/")];

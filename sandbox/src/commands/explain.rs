@@ -78,7 +78,7 @@ fn show_reply(reply: Reply, environment: Option<&Environment>, size: usize) -> R
     say!("{:12}{}", "", reply.message());
     let Some(environment) = environment else { return Ok(()) };
     if reply == Ignored::NoCustomer.into() {
-        let places: Vec<_> = environment.mapping.user_id_paths().map(|path| path.steps().join(".")).collect();
+        let places: Vec<_> = environment.mapping.user_id_paths().map(ToString::to_string).collect();
         say!("{:12}A customer's id would be at {}.", "", places.join(" or "));
     }
     say!("{:12}{size} bytes, of at most {}", "body", environment.max_body_bytes);

@@ -1,5 +1,7 @@
 //! What holds for every configuration, whatever is written in it.
 
+use std::env::VarError;
+
 use stigg_segment::config::Config;
 
 /// Panics where [`Config::parse`] does, where it says more than one line at a time, and where what it says depends on a
@@ -30,18 +32,19 @@ fn shown(json: &[u8], secret: char) -> Vec<String> {
 }
 
 /// An environment in which the name of a variable says what it is set to, a secret of one letter in some way.
-fn variable(name: &str, secret: char) -> Option<String> {
+fn variable(name: &str, secret: char) -> Result<String, VarError> {
     let secret = secret.to_string();
     match name.as_bytes().first() {
-        Some(b'U') => None,
-        Some(b'E') => Some(" ".into()),
-        Some(b'C') => Some(format!("{secret}\u{1}")),
-        Some(b'S') => Some(secret.repeat(32)),
-        _ => Some(secret.repeat(7) + "\n"),
+        Some(b'U') => Err(VarError::NotPresent),
+        Some(b'N') => Err(VarError::NotUnicode(secret.into())),
+        Some(b'E') => Ok(" ".into()),
+        Some(b'C') => Ok(format!("{secret}\u{1}")),
+        Some(b'S') => Ok(secret.repeat(32)),
+        _ => Ok(secret.repeat(7) + "\n"),
     }
 }
 
-/// The text with other letters and digits in every string that may be a secret. `json` need not be well-formed: up to
+/// The text with other letters and digits in every string that may be a secret. Strings that differ still differ. `json` need not be well-formed: up to
 /// where it no longer is, this finds the strings, and further than that nothing reads.
 fn with_other_secrets(json: &[u8]) -> Vec<u8> {
     let mut changed = json.to_vec();
@@ -81,11 +84,30 @@ fn may_be_secret(path: &[&str], is_key: bool, string: &str) -> bool {
     match settings {
         ["write_key" | "webhook_secret"] => !is_key && !["gateway", "unverified"].contains(&string),
         ["write_key" | "webhook_secret", _] if is_key => !["env", "value", "filter_state"].contains(&string),
-        ["write_key" | "webhook_secret", "env" | "filter_state"] => false,
-        ["write_key" | "webhook_secret", "env" | "filter_state", ""] => false,
+        ["write_key" | "webhook_secret", "env" | "filter_state"] if is_key => false,
+        ["write_key" | "webhook_secret", "filter_state"] => false,
+        ["write_key" | "webhook_secret", "filter_state", ""] => false,
+        ["write_key" | "webhook_secret", "env"] => !may_be_a_variable(string),
+        ["write_key" | "webhook_secret", "env", ""] => !may_be_a_variable(string),
         ["write_key" | "webhook_secret", ..] => true,
+        [key] if is_key => !key.starts_with('/') && !may_be_a_field(key),
         _ => false,
     }
+}
+
+/// Whether a string in a variable's place is its name: capitals, digits and underscores, in words of up to 16.
+fn may_be_a_variable(name: &str) -> bool {
+    name.split('_').all(|word| word.len() <= 16)
+        && name.len() <= 64
+        && name.starts_with(|c: char| c == '_' || c.is_ascii_uppercase())
+        && name.chars().all(|c| c == '_' || c.is_ascii_digit() || c.is_ascii_uppercase())
+}
+
+/// Whether a key is a field's name, though a wrong one: small letters and underscores, in words of up to 16.
+fn may_be_a_field(name: &str) -> bool {
+    name.split('_').all(|word| word.len() <= 16)
+        && name.len() <= 64
+        && name.chars().all(|c| c == '_' || c.is_ascii_lowercase())
 }
 
 /// Behind the quote that ends the string that starts at `start`, or where the text ends.
@@ -97,17 +119,32 @@ fn string_end(json: &[u8], start: usize) -> usize {
     (end + 1).min(json.len())
 }
 
-/// Leaves alone what is not a letter or a digit, and escapes.
+/// Leaves alone what is not a letter or a digit. An escaped letter is another escaped letter.
 fn change_letters(string: &mut [u8]) {
     let mut at = 0;
     while let Some(byte) = string.get(at).copied() {
-        if byte.is_ascii_alphanumeric() {
-            string[at] = b'x';
+        let escaped = string.get(at..at + 6).filter(|escape| escape.starts_with(b"\\u"));
+        let code = escaped.and_then(|escape| u8::from_str_radix(str::from_utf8(&escape[2..]).ok()?, 16).ok());
+        match (byte, code) {
+            (b'\\', Some(code)) => string[at + 2..at + 6].copy_from_slice(format!("{:04x}", next(code)).as_bytes()),
+            (b'\\', None) => {}
+            _ => string[at] = next(byte),
         }
         at += match byte {
             b'\\' if string.get(at + 1) == Some(&b'u') => 6,
             b'\\' => 2,
             _ => 1,
         };
+    }
+}
+
+/// The next letter or digit of the same kind.
+fn next(byte: u8) -> u8 {
+    match byte {
+        b'z' => b'a',
+        b'Z' => b'A',
+        b'9' => b'0',
+        b'0'..=b'8' | b'a'..=b'y' | b'A'..=b'Y' => byte + 1,
+        other => other,
     }
 }

@@ -81,7 +81,7 @@ impl Generator {
     pub fn configuration(&mut self) -> Vec<u8> {
         let mut settings = self.settings();
         if self.one_in(4) {
-            let path = self.pick(&["/webhooks/stigg", "/", "no path", ""]);
+            let path = self.pick(&["/webhooks/stigg", "/", "no path", "/a//b", ""]);
             let environments = self.object(vec![(path, settings), ("/other", "{\"write_key\":\"gateway\"}".into())]);
             settings = self.object(vec![("environments", environments)]);
         }
@@ -150,7 +150,7 @@ impl Generator {
         if self.one_in(8 * odd) {
             self.string()
         } else {
-            self.pick(&["\"customer.*\"", "\"a.b.id\"", "\"*\""]).to_owned()
+            self.pick(&["\"customer.*\"", "\"a.b.id\"", "\"*\"", "\"a.0\"", "\"a.\\\"b.c\\\"\"", "\" a\""]).to_owned()
         }
     }
 

@@ -8,6 +8,7 @@ pub mod documents;
 mod json;
 mod redaction;
 
+use std::env::VarError;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer};
@@ -59,15 +60,20 @@ pub fn compare(body: &[u8]) -> Outcome {
     filtered
 }
 
-/// Maps `body` both ways where members are left out of what is sent and other calls go beside the track call.
+/// Maps `body` both ways where members are left out of what is sent and other calls go beside the track call. Of two
+/// lists the first is that of all environments, and the second that of one.
 pub fn compare_redacted(body: &[u8]) {
-    for listed in [
-        Listed::Remove(&["customer.email", "customer.metadata.*.a", "*.name", "x", "x.a", "*.*.*.id"]),
-        Listed::Remove(&["*"]),
-        Listed::KeepOnly(&["type", "customer.name", "customer.metadata.a", "*.*.id", "x.*.a"]),
-        Listed::KeepOnly(&["customer.metadata.*", "x", "x.a"]),
+    for lists in [
+        [Listed::Remove(&["customer.email", "customer.metadata.*.a", "*.name", "x", "x.a", "*.*.*.id"])].as_slice(),
+        &[Listed::Remove(&["*"])],
+        &[Listed::KeepOnly(&["type", "customer.name", "customer.metadata.a", "*.*.id", "x.*.a"])],
+        &[Listed::KeepOnly(&["customer.metadata.*", "x", "x.a"])],
+        &[Listed::Remove(&["customer.name"]), Listed::Remove(&["customer.metadata", "*.email"])],
+        &[Listed::Remove(&["customer.metadata.a"]), Listed::KeepOnly(&["customer.metadata", "type"])],
+        &[Listed::KeepOnly(&["customer.*", "x"]), Listed::KeepOnly(&["*.name", "x.a", "customer.metadata.*"])],
     ] {
-        let filtered = filtered(&listed.settings(), body);
+        let settings = Listed::settings(lists);
+        let filtered = filtered(&settings, body);
         let expected = expected(body);
         let (Ok(sent), Outcome::Call(call)) = (&filtered, &expected) else {
             assert_eq!(filtered.unwrap_err(), expected, "{}", body.escape_ascii());
@@ -78,15 +84,15 @@ pub fn compare_redacted(body: &[u8]) {
         let event = Document::read(body).unwrap();
         // Of a key that occurs twice each value is redacted for itself, so that with `keep_only` an earlier one may stay
         // where the last one goes. A `Value` has only the last.
-        let is_ambiguous = matches!(listed, Listed::KeepOnly(_)) && event.repeats_a_key();
+        let is_ambiguous = lists.iter().any(|listed| matches!(listed, Listed::KeepOnly(_))) && event.repeats_a_key();
         // What is nested deeper is not in the same place in both documents.
         let is_deep = event.depth() > 90;
         if !is_ambiguous && !is_deep {
             assert_eq!(
                 Document::read(&sent).unwrap().exact(),
-                batch(call, &event, body, &listed),
+                batch(call, &event, body, lists),
                 "(left: the filter, right: the reference) under {} for {}",
-                listed.settings(),
+                settings,
                 body.escape_ascii()
             );
         }
@@ -134,7 +140,7 @@ fn message_id(event: &Value, body: &[u8], suffix: &str) -> String {
 }
 
 /// The three calls that go to Segment in one request.
-fn batch(call: &Call, event: &Document, body: &[u8], listed: &Listed) -> Value {
+fn batch(call: &Call, event: &Document, body: &[u8], lists: &[Listed]) -> Value {
     let value: Value = event.parse().unwrap();
     let common = |suffix| {
         let mut common = json!({
@@ -147,7 +153,7 @@ fn batch(call: &Call, event: &Document, body: &[u8], listed: &Listed) -> Value {
         }
         common
     };
-    let properties = redacted(&event.exact(), listed);
+    let properties = lists.iter().fold(event.exact(), |event, listed| redacted(&event, listed));
     let mut traits = json!({});
     for name in ["name", "email", "metadata"] {
         if !properties["customer"][name].is_null() {
@@ -166,10 +172,23 @@ fn batch(call: &Call, event: &Document, body: &[u8], listed: &Listed) -> Value {
     json!({ "batch": [track, identify, group] })
 }
 
-/// Whether the digits before the exponent, if there is one, are all zeros.
+/// Whether JavaScript reads a number as 0: all its digits are zeros, or it is no more than half of the least double.
 fn is_zero(number: &str) -> bool {
-    let mantissa = number.split(['e', 'E']).next().unwrap();
-    mantissa.chars().filter(char::is_ascii_digit).all(|digit| digit == '0')
+    let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
+    let (whole, fraction) = mantissa.trim_start_matches('-').split_once('.').unwrap_or((mantissa, ""));
+    let whole = whole.trim_start_matches('-');
+    let digits = [whole, fraction].concat();
+    let significant = digits.trim_start_matches('0');
+    if significant.is_empty() {
+        return true;
+    }
+    // An exponent that no integer can hold is far away from the limit.
+    let far = if exponent.starts_with('-') { i128::MIN / 2 } else { i128::MAX / 2 };
+    let exponent: i128 = exponent.parse().unwrap_or(far);
+    // The power of ten of the first digit.
+    let power = exponent + (whole.len() as i128 - 1) - (digits.len() - significant.len()) as i128;
+    // 2^-1075, the half of the least double; a number that has all these digits is not looked at more closely.
+    power < -324 || (power == -324 && significant <= "2470328229206232720882843964341106861825299013071623822127928")
 }
 
 /// Whether `text` is a date-time as in RFC 3339, section 5.6: `full-date "T" full-time`.
@@ -218,7 +237,8 @@ fn filtered(settings: &str, body: &[u8]) -> Result<mapping::Call, Outcome> {
     // Sizes are another matter, and none of the reference's.
     settings["max_body_bytes"] = 1_000_000_000.into();
     settings["max_call_bytes"] = 1_000_000_000.into();
-    let mut filter = Filter::new(Arc::new(Config::parse(settings.to_string().as_bytes(), |_| None).unwrap()));
+    let mut filter =
+        Filter::new(Arc::new(Config::parse(settings.to_string().as_bytes(), |_| Err(VarError::NotPresent)).unwrap()));
     let head = [(b":method".as_slice(), b"POST".as_slice()), (b":path", b"/")];
     assert!(matches!(filter.headers(head.into_iter(), false, |_| None), Step::SendHeaders(_)));
     match filter.complete(body) {

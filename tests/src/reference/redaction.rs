@@ -11,13 +11,18 @@ pub enum Listed {
 }
 
 impl Listed {
-    /// The configuration that says so, with every other call beside the track call.
-    pub fn settings(&self) -> String {
-        let properties = match self {
+    /// The configuration that says so, with every other call beside the track call. A second list is that of the
+    /// environment of the path `/`.
+    pub fn settings(lists: &[Listed]) -> String {
+        let properties = |listed: &Listed| match listed {
             Listed::Remove(paths) => json!({ "remove": paths }),
             Listed::KeepOnly(paths) => json!({ "keep_only": paths }),
         };
-        json!({ "properties": properties, "also": ["identify", "group"] }).to_string()
+        let mut settings = json!({ "properties": properties(&lists[0]), "also": ["identify", "group"] });
+        if let [_, own] = lists {
+            settings["environments"] = json!({ "/": { "properties": properties(own) } });
+        }
+        settings.to_string()
     }
 }
 
