@@ -8,4 +8,5 @@ mod metrics;
 mod monitoring;
 mod operations;
 mod portable;
+mod route;
 mod vm;
