@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use sandbox::envoy::{Config, Envoy, Options, ROUTE, SEGMENT_CLUSTER};
+use sandbox::envoy::{Config, Envoy, Options, SEGMENT_CLUSTER};
 use sandbox::process::{Process, pin};
 use sandbox::segment::Segment;
 use sandbox::workspace_root;
@@ -71,10 +71,10 @@ impl Variant {
     pub fn put_into(self, config: Config) -> Result<Config> {
         match self {
             Variant::Shipped => Ok(config),
-            Variant::Noop | Variant::Edits => config.module(&module(self.name())?),
+            Variant::Noop | Variant::Edits => config.to_segment_at_once()?.module(&module(self.name())?),
             Variant::Buffered => config.hold_request_headers(false),
-            Variant::Bare | Variant::Node => config.remove(FILTER)?.remove(&format!("{ROUTE}/typed_per_filter_config")),
-            Variant::Lua => config.set(
+            Variant::Bare | Variant::Node => config.without_filter(),
+            Variant::Lua => config.to_segment_at_once()?.set(
                 &format!("{FILTER}/typed_config"),
                 json!({
                     "@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua",

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
-use sandbox::envoy::{Config, ROUTE};
 use sandbox::stigg::{Reply, Webhook};
 use serde_json::{Value, json};
 use tests::edge::*;
@@ -11,28 +10,14 @@ use tests::edge::*;
 const PRODUCTION: &str = "/webhooks/production";
 const STAGING: &str = "/webhooks/staging";
 
-/// A route for each environment; that of staging sends batches.
-fn routes(mut config: Config) -> Result<Config> {
-    let shipped = config.get(ROUTE)?.clone();
-    let route_to = |path: &str, endpoint: &str| {
-        let mut route = shipped.clone();
-        route["name"] = path.into();
-        route["match"]["path"] = path.into();
-        route["route"]["prefix_rewrite"] = endpoint.into();
-        route
-    };
-    let (routes, _) = ROUTE.rsplit_once('/').unwrap();
-    let routes = config.at(routes)?.as_array_mut().context("routes are a list")?;
-    routes.splice(
-        0..0,
-        [route_to(PRODUCTION, "/v1/track"), route_to(STAGING, "/v1/batch"), route_to("/webhooks/other", "/v1/track")],
-    );
-    Ok(config)
-}
-
 async fn edge() -> Result<Edge> {
     Edge::start_with(|config| {
-        routes(config)?.edit_plugin_configuration(|configuration| {
+        let routed = config.paths([
+            (PRODUCTION, "/v1/track"),
+            (STAGING, "/v1/batch"), // staging sends batches
+            ("/webhooks/other", "/v1/track"),
+        ])?;
+        routed.edit_plugin_configuration(|configuration| {
             configuration["events"] = json!({ "deny": ["*.deleted"] });
             configuration["environments"] = json!({
                 PRODUCTION: {

@@ -8,5 +8,6 @@ mod metrics;
 mod monitoring;
 mod operations;
 mod portable;
+mod route;
 mod shutdown;
 mod vm;

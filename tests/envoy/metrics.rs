@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
-use sandbox::envoy::{Envoy, HTTP_CONNECTION_MANAGER, PLUGIN, ROUTE};
+use sandbox::envoy::{Envoy, FILTER_MISSING, HTTP_CONNECTION_MANAGER, PLUGIN, ROUTE};
 use sandbox::segment::{Behaviour, Segment};
 use sandbox::stigg::Webhook;
 use serde_json::{Value, json};
@@ -70,7 +70,7 @@ async fn every_outcome_is_counted_and_nothing_else_with_it() -> Result<()> {
 
     // The route lets any method through here, so that the filter has to refuse it.
     let edge = Edge::start_with(|config| {
-        config.remove(&format!("{ROUTE}/match/headers"))?.edit_plugin_configuration(|configuration| {
+        config.remove(&format!("{FILTER_MISSING}/match/headers"))?.edit_plugin_configuration(|configuration| {
             configuration["events"] = json!({ "deny": ["denied"] });
             configuration["max_call_bytes"] = json!(10_000); // some Envoys themselves refuse what is over 32 KiB
         })

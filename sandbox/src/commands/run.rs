@@ -132,32 +132,24 @@ async fn serve(options: Options) -> Result<Infallible> {
 }
 
 /// With the filter's own configuration from a file, and the paths that it takes webhooks at. `envoy.yaml` says how the
-/// request's headers are held, and the secrets are the sandbox's. Each environment gets a route with its path as its name.
+/// request's headers are held, and the secrets are the sandbox's. Each environment gets its routes.
 fn configured(config: Config, file: &Path) -> Result<(Config, Vec<String>)> {
     let mut own: Value = serde_json::from_slice(&fs::read(file)?)?;
     let common = own.as_object_mut().context("expected a JSON object")?;
     common.insert("hold_request_headers".to_owned(), true.into());
     remove_secrets(common);
     let also = common.get("also").cloned();
-    let mut config = config.set(&format!("{ROUTE}/route/prefix_rewrite"), endpoint_for(also.as_ref()).into())?;
-    let route = config.get(ROUTE)?.clone();
-    let mut routes = Vec::new();
+    let config = config.set(&format!("{ROUTE}/route/prefix_rewrite"), endpoint_for(also.as_ref()).into())?;
+    let mut endpoints = Vec::new();
     for (path, environment) in common.get_mut("environments").and_then(Value::as_object_mut).into_iter().flatten() {
         let environment = environment.as_object_mut().with_context(|| format!("expected an object for {path}"))?;
         remove_secrets(environment);
-        let mut route = route.clone();
-        route["name"] = path.as_str().into();
-        route["match"]["path"] = path.as_str().into();
-        route["route"]["prefix_rewrite"] = endpoint_for(environment.get("also").or(also.as_ref())).into();
-        routes.push((path.clone(), route));
+        endpoints.push((path.clone(), endpoint_for(environment.get("also").or(also.as_ref()))));
     }
-    if routes.is_empty() {
-        return Ok((config.plugin_configuration(own)?, vec![PATH.to_owned()]));
-    }
-    let (paths, routes): (Vec<_>, Vec<_>) = routes.into_iter().unzip();
-    let (all, _) = ROUTE.rsplit_once('/').context("a route is in a list")?;
-    config.at(all)?.as_array_mut().context("routes are a list")?.splice(0..0, routes);
-    Ok((config.plugin_configuration(own)?, paths))
+    let config =
+        config.paths(endpoints.iter().map(|(path, endpoint)| (path.as_str(), *endpoint)))?.plugin_configuration(own)?;
+    let paths: Vec<_> = endpoints.into_iter().map(|(path, _)| path).collect();
+    Ok((config, if paths.is_empty() { vec![PATH.to_owned()] } else { paths }))
 }
 
 fn remove_secrets(fields: &mut Map<String, Value>) {

@@ -23,6 +23,10 @@ pub const PLUGIN: &str = "/static_resources/listeners/webhooks/filter_chains/0/f
 pub const ROUTE: &str = "/static_resources/listeners/webhooks/filter_chains/0/filters/0/typed_config\
                          /route_config/virtual_hosts/webhooks/routes/stigg_to_segment";
 
+/// Path of the route that a webhook matches until it is mapped.
+pub const FILTER_MISSING: &str = "/static_resources/listeners/webhooks/filter_chains/0/filters/0/typed_config\
+                                  /route_config/virtual_hosts/webhooks/routes/filter_missing";
+
 /// Path of the cluster that is Segment.
 pub const SEGMENT_CLUSTER: &str = "/static_resources/clusters/segment";
 
@@ -193,6 +197,37 @@ impl Config {
             );
         }
         Ok(config)
+    }
+
+    /// Takes the filter out, and sends every webhook to Segment as it is.
+    pub fn without_filter(self) -> Result<Self> {
+        self.remove(&format!("{HTTP_CONNECTION_MANAGER}/http_filters/stigg_segment"))?
+            .remove(&format!("{FILTER_MISSING}/typed_per_filter_config"))?
+            .remove(&format!("{ROUTE}/typed_per_filter_config"))?
+            .to_segment_at_once()
+    }
+
+    /// Sends webhooks to Segment that the filter has not marked as mapped.
+    pub fn to_segment_at_once(self) -> Result<Self> {
+        self.remove(&format!("{ROUTE}/match/filter_state"))
+    }
+
+    /// Takes webhooks at further paths. Each path comes with the endpoint of Segment that takes its calls.
+    pub fn paths<'a>(mut self, paths: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self> {
+        let shipped = [self.get(ROUTE)?.clone(), self.get(FILTER_MISSING)?.clone()];
+        let mut routes = Vec::new();
+        for (path, endpoint) in paths {
+            let [mut to_segment, mut filter_missing] = shipped.clone();
+            to_segment["route"]["prefix_rewrite"] = json!(endpoint);
+            to_segment["name"] = json!(path);
+            for route in [&mut to_segment, &mut filter_missing] {
+                route["match"]["path"] = json!(path);
+            }
+            routes.extend([to_segment, filter_missing]);
+        }
+        let (all, _) = ROUTE.rsplit_once('/').context("a route is in a list")?;
+        self.at(all)?.as_array_mut().context("routes are a list")?.splice(0..0, routes);
+        Ok(self)
     }
 
     /// Lets [`Envoy::tap`](super::Envoy::tap) watch every request but health checks, and tells the client the id of its

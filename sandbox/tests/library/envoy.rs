@@ -12,10 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Retries are taken out as well, so that one request is one attempt.
 fn without_filter(segment: &Segment) -> Result<Config> {
-    Config::sandboxed(segment)?
-        .remove(&format!("{}/http_filters/stigg_segment", envoy::HTTP_CONNECTION_MANAGER))?
-        .remove(&format!("{}/typed_per_filter_config", envoy::ROUTE))?
-        .set(&format!("{}/route/retry_policy", envoy::ROUTE), Value::Null)
+    Config::sandboxed(segment)?.without_filter()?.set(&format!("{}/route/retry_policy", envoy::ROUTE), Value::Null)
 }
 
 async fn start(segment: &Segment) -> Result<Envoy> {
