@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
+use sandbox::envoy::ROUTE;
 use sandbox::stigg::{Reply, Webhook};
 use serde_json::{Value, json};
 use tests::edge::*;
