@@ -93,6 +93,16 @@ const NUMBERS: &[Fact] = &[
     ("idle time of a connection from Stigg", "75 s", &[
         (ENVOY, "idle_timeout: … max_connection_duration"),
         (GATEWAY, "idleTimeout: … }"),
+        (OPERATIONS, "may stay idle for …, because"),
+    ]),
+    ("connections to the listener", "8,000", &[
+        (ENVOY, "listener.webhooks.connection_limit: …"),
+        (OPERATIONS, "The listener takes … connections"),
+    ]),
+    ("time for a connection to send", "5 s", &[
+        (ENVOY, "listener_filters_timeout: … filter_chains"),
+        (ENVOY, "request_headers_timeout: … request_timeout"),
+        (OPERATIONS, "a request within … is closed"),
     ]),
     ("idle time of a connection to Segment", "50 s", &[
         (ENVOY, "common_http_protocol_options: { idle_timeout: …,"),
