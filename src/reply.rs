@@ -78,7 +78,7 @@ reasons! {
         NotAnObject = 400 "not_an_object",
         /// The customer's id is `true`, an array or an object.
         InvalidCustomerId = 400 "invalid_customer_id",
-        /// `type` is not a non-empty string.
+        /// `type` is not a non-empty string, or has no word for a name in title case.
         InvalidType = 400 "invalid_type",
         /// The webhook secret is missing or wrong.
         Unauthorized = 401 "unauthorized",
@@ -213,7 +213,9 @@ impl Rejection {
                 "The customer's id is neither a string nor a number; send the customer's id as a string.".into()
             }
             Rejection::InvalidType => {
-                "type is not a non-empty string; send the name of the event, such as customer.updated.".into()
+                "type is not a non-empty string, or has no word in it; send the name of the event, such as \
+                 customer.updated."
+                    .into()
             }
             Rejection::Internal => {
                 "The gateway could not rewrite the request; nothing was sent, deliver the event again.".into()

@@ -188,18 +188,35 @@ async fn without_a_webhook_secret_nobody_is_let_in() -> Result<()> {
     if is_too_old((1, 39), "secrets from files").await? {
         return Ok(());
     }
+    // The second is what an editor makes of "new" in UTF-16.
+    for file in ["\n", "n\0e\0w\0\n\0"] {
+        let (_etc, edge) = with_secrets_file(file).await?;
+        for secret in ["", "-", "new"] {
+            let reply = Webhook::new(EVENT).secret(secret).send(&edge.envoy.url(PATH)).await?;
+            assert_eq!(
+                (reply.status, &reply.json()["code"]),
+                (500, &json!("secret_unavailable")),
+                "{file:?}, {secret}"
+            );
+        }
+        assert_eq!(edge.segment.connections(), 0);
+    }
+    let (_etc, edge) = with_secrets_file("\u{feff}new\rold\r").await?;
+    for secret in ["new", "old"] {
+        let reply = Webhook::new(EVENT).secret(secret).send(&edge.envoy.url(PATH)).await?;
+        assert_eq!(reply.status, 200, "{secret}: {}", reply.text());
+    }
+    Ok(())
+}
+
+/// With this file of webhook secrets.
+async fn with_secrets_file(text: &str) -> Result<(TempDir, Edge)> {
     let etc = etc_envoy()?;
-    replace(&etc.path().join("secrets"), "stigg", "\n")?;
-    replace(&etc.path().join("secrets"), "segment", "eDo=")?;
+    replace(&etc.path().join("secrets"), "stigg", text)?;
+    replace(&etc.path().join("secrets"), "segment", &Base64::encode_string(format!("{WRITE_KEY}:").as_bytes()))?;
     let segment = Segment::start().await?;
     let config = secrets_from_files(&etc, &segment)?;
-    let edge = Edge { envoy: Envoy::start(config, Options::default()).await?, segment };
-    for secret in ["", "-", "anything"] {
-        let reply = Webhook::new(EVENT).secret(secret).send(&edge.envoy.url(PATH)).await?;
-        assert_eq!((reply.status, &reply.json()["code"]), (500, &json!("secret_unavailable")), "{secret}");
-    }
-    assert_eq!(edge.segment.connections(), 0);
-    Ok(())
+    Ok((etc, Edge { envoy: Envoy::start(config, Options::default()).await?, segment }))
 }
 
 #[tokio::test]

@@ -34,7 +34,9 @@ fn shown(json: &[u8], secret: char) -> Vec<String> {
 /// An environment in which the name of a variable says what it is set to, a secret of one letter in some way.
 fn variable(name: &str, secret: char) -> Result<String, VarError> {
     let secret = secret.to_string();
-    match name.as_bytes().first() {
+    // The letters of what is not a name differ where another secret is tried; its length does not.
+    let first = if may_be_a_variable(name) { name.as_bytes().first() } else { b"UNECS".get(name.len() % 8) };
+    match first {
         Some(b'U') => Err(VarError::NotPresent),
         Some(b'N') => Err(VarError::NotUnicode(secret.into())),
         Some(b'E') => Ok(" ".into()),
