@@ -218,7 +218,7 @@ impl Envoy {
     /// Waits for the next line of its access log behind a position, which moves behind the line.
     pub async fn next_access(&self, position: &mut usize) -> Access {
         loop {
-            let line = self.process.log().line_behind(position, |line| line.starts_with('{')).await;
+            let line = self.process.log().line_after(position, |line| line.starts_with('{')).await;
             if let Ok(access) = serde_json::from_str(&line) {
                 return access;
             }

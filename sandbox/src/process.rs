@@ -181,11 +181,11 @@ impl Log {
     /// Waits for such a line.
     pub async fn line(&self, is_it: impl Fn(&str) -> bool) -> String {
         let mut position = 0;
-        self.line_behind(&mut position, is_it).await
+        self.line_after(&mut position, is_it).await
     }
 
     /// Waits for such a line behind a position, which moves behind the line.
-    pub async fn line_behind(&self, position: &mut usize, is_it: impl Fn(&str) -> bool) -> String {
+    pub async fn line_after(&self, position: &mut usize, is_it: impl Fn(&str) -> bool) -> String {
         let mut len = self.len.subscribe();
         loop {
             {

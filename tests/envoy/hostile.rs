@@ -80,7 +80,7 @@ async fn requests_cannot_be_smuggled_past_the_filter() -> Result<()> {
 
 #[tokio::test]
 async fn bodies_made_to_hurt_are_answered_and_nothing_else_suffers() -> Result<()> {
-    if refuses_large_bodies().await? {
+    if rejects_large_bodies().await? {
         return Ok(());
     }
     let edge = Edge::start_with(|config| {
@@ -215,7 +215,7 @@ async fn a_client_that_leaves_takes_its_request_with_it() -> Result<()> {
 }
 
 #[tokio::test]
-async fn headers_over_the_limits_are_refused() -> Result<()> {
+async fn headers_over_the_limits_are_rejected() -> Result<()> {
     let edge = Edge::start().await?;
     for (what, headers) in [
         ("too many", (0..100).map(|n| format!("x-{n}: 1\r\n")).collect::<String>()),

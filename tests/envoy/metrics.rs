@@ -122,7 +122,7 @@ fn without(mut config: sandbox::envoy::Config, calls: &[&str]) -> Result<sandbox
 }
 
 #[tokio::test]
-async fn what_segment_answers_is_counted_by_class() -> Result<()> {
+async fn segments_answers_are_counted_by_class() -> Result<()> {
     let edge = Edge::start().await?;
     for (status, class) in [(200, 2), (302, 3), (400, 4), (501, 5)] {
         edge.segment.behave(Behaviour::status(status));

@@ -41,7 +41,7 @@ async fn after_a_trap_the_filter_recovers_and_nothing_went_through_unmapped() ->
 }
 
 #[tokio::test]
-async fn the_filter_may_do_what_it_does_and_nothing_else() -> Result<()> {
+async fn the_filter_may_do_only_what_it_needs() -> Result<()> {
     let config = Config::shipped()?;
     let allowed = config.get(&format!("{PLUGIN}/capability_restriction_config/allowed_capabilities"))?;
     let allowed: BTreeSet<_> = allowed.as_object().unwrap().keys().map(String::as_str).collect();

@@ -19,7 +19,7 @@ fn parse(configuration: &str) -> Result<Config> {
 }
 
 #[test]
-fn every_configuration_does_what_is_said_of_it() -> Result<()> {
+fn every_example_configuration_does_what_the_page_says() -> Result<()> {
     let (mut configuration, mut event) = (String::new(), String::new());
     let mut shown = 0;
     for block in blocks(CONFIGURATION)? {

@@ -21,7 +21,7 @@ fn parse(configuration: &Value) -> Result<Config, String> {
 }
 
 #[test]
-fn parser_and_schema_accept_and_refuse_the_same() {
+fn parser_and_schema_accept_and_reject_the_same() {
     let cases = read("tests/configurations.json");
     let (mut schemas, mut compiler) = (Schemas::new(), Compiler::new());
     compiler.add_resource("schema.json", read("configuration.schema.json")).unwrap();

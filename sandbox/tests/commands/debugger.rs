@@ -96,7 +96,7 @@ async fn a_test_event_is_sent_and_both_sides_are_shown() -> Result<()> {
 }
 
 #[tokio::test]
-async fn every_webhook_is_listed_live_with_its_answer_whoever_sent_it() -> Result<()> {
+async fn every_webhook_is_listed_live_with_its_answer() -> Result<()> {
     let (run, mut page) = open(WIDE)?;
     assert!(page.text("#empty")?.contains("make send"));
     let unauthorized = async || Webhook::new(EVENT).send(run.url()?).await;
@@ -173,7 +173,7 @@ async fn the_keyboard_is_enough() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_an_event_says_is_shown_and_never_obeyed() -> Result<()> {
+async fn markup_in_an_event_is_shown_and_never_run() -> Result<()> {
     let (run, mut page) = open(WIDE)?;
     let markup = "<img src=x onerror=alert(1)><script>document.title='owned'</script>";
     let event =
@@ -231,7 +231,7 @@ async fn it_fits_a_phone_and_the_night() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_the_configuration_leaves_out_is_marked() -> Result<()> {
+async fn members_that_the_configuration_removes_are_marked() -> Result<()> {
     let config = tempfile::NamedTempFile::new()?;
     std::fs::write(&config, r#"{"properties":{"remove":["customer.email"]},"also":["identify"]}"#)?;
     let run = Run::start_with(&["--config", config.path().to_str().unwrap()])?;

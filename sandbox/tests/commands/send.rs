@@ -106,7 +106,7 @@ async fn one_is_sent_byte_for_byte() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_is_missing_is_said() -> Result<()> {
+async fn errors_say_what_is_missing() -> Result<()> {
     let error = async |event: &str, arguments: &[&str]| -> Result<String> {
         let output = send(event, arguments).await?;
         assert!(!output.status.success());

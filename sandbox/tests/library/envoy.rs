@@ -128,7 +128,7 @@ async fn it_does_not_depend_on_the_thread_that_started_it() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_refused_configuration_fails_with_envoys_words() -> Result<()> {
+async fn a_rejected_configuration_fails_with_envoys_words() -> Result<()> {
     let segment = Segment::start().await?;
     let refused = without_filter(&segment)?.set("/static_resources/clusters/segment/nonsense", json!(1))?;
 
@@ -144,7 +144,7 @@ async fn a_refused_configuration_fails_with_envoys_words() -> Result<()> {
 }
 
 #[tokio::test]
-async fn its_environment_is_what_it_is_given() -> Result<()> {
+async fn envoy_gets_only_the_environment_it_is_given() -> Result<()> {
     let segment = Segment::start().await?;
     let options = Options::default().env("A_VARIABLE", "and its value");
     let envoy = Envoy::start(without_filter(&segment)?, options).await?;

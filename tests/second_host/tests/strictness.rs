@@ -84,7 +84,7 @@ fn with_trailers() -> Request {
 }
 
 #[test]
-fn what_a_module_may_do_is_served() -> Result<()> {
+fn permitted_calls_are_served() -> Result<()> {
     let early = [GET_HEADERS, PAUSE].concat();
     let late = [GET_HEADERS, GET_BODY, PAUSE].concat();
     let last = [GET_HEADERS, GET_BODY, CONTINUE].concat();
@@ -109,7 +109,7 @@ fn what_a_module_may_do_is_served() -> Result<()> {
 }
 
 #[test]
-fn what_the_phase_does_not_allow_is_complained_about() {
+fn calls_in_the_wrong_phase_are_complained_about() {
     let refused = |callbacks: &[(&str, &str)], complaint: &str| {
         let error = serve(KIND, callbacks, &with_trailers()).unwrap_err();
         assert_eq!(format!("{error:#}"), complaint);
@@ -173,7 +173,7 @@ fn what_the_phase_does_not_allow_is_complained_about() {
 }
 
 #[test]
-fn what_no_upstream_would_understand_is_not_sent_there() {
+fn a_request_that_upstream_would_not_understand_is_an_error() {
     for (callbacks, complaint) in [
         // The length was announced with the headers.
         (&[("body", [APPEND, CONTINUE].concat())], "content-length 7 for 8 bytes"),
@@ -187,7 +187,7 @@ fn what_no_upstream_would_understand_is_not_sent_there() {
 }
 
 #[test]
-fn whoever_pauses_and_never_continues_hangs() {
+fn a_module_that_never_continues_hangs() {
     let post = Request::post(BODY);
     for callback in ["headers", "body", "trailers"] {
         let error = serve(KIND, &[(callback, PAUSE)], &with_trailers()).map(|_| ());
@@ -201,7 +201,7 @@ fn whoever_pauses_and_never_continues_hangs() {
 }
 
 #[test]
-fn a_host_without_extras_refuses_them_and_does_not_complain() -> Result<()> {
+fn a_host_without_extras_rejects_them_and_does_not_complain() -> Result<()> {
     let kind = Kind { has_extras: false, ..KIND };
     let configure = [DEFINE, "(i32.const 1)"].concat();
     let headers = [SET_PROPERTY, GET_PROPERTY, CONTINUE].concat();

@@ -101,12 +101,12 @@ pub fn compare_redacted(body: &[u8]) {
 
 fn expected(body: &[u8]) -> Outcome {
     if body.is_empty() {
-        return Outcome::Refused("empty_body");
+        return Outcome::Rejected("empty_body");
     }
-    let Some(document) = Document::read(body) else { return Outcome::Refused("malformed_json") };
+    let Some(document) = Document::read(body) else { return Outcome::Rejected("malformed_json") };
     let event: &Value = &document.parse().unwrap();
     if !event.is_object() {
-        return Outcome::Refused("not_an_object");
+        return Outcome::Rejected("not_an_object");
     }
     // Null where there is no such key, or no object to have it.
     let user_id = match &event["customer"]["id"] {
@@ -115,10 +115,10 @@ fn expected(body: &[u8]) -> Outcome {
         Value::Number(id) if is_zero(document.literal(id)) => return Outcome::Ignored,
         Value::String(id) => id.clone(),
         Value::Number(id) => document.literal(id).to_owned(),
-        Value::Bool(true) | Value::Array(_) | Value::Object(_) => return Outcome::Refused("invalid_customer_id"),
+        Value::Bool(true) | Value::Array(_) | Value::Object(_) => return Outcome::Rejected("invalid_customer_id"),
     };
     let Some(kind) = event["type"].as_str().filter(|kind| !kind.is_empty()) else {
-        return Outcome::Refused("invalid_type");
+        return Outcome::Rejected("invalid_type");
     };
     Outcome::Call(Box::new(Call {
         event: kind.replace('.', "_"),
@@ -244,7 +244,7 @@ fn filtered(settings: &str, body: &[u8]) -> Result<mapping::Call, Outcome> {
     match filter.complete(body) {
         Step::Forward(None, call) => Ok(call),
         Step::Reply(reply) if (reply.status(), reply.code()) == (204, "no_customer") => Err(Outcome::Ignored),
-        Step::Reply(reply) if reply.status() == 400 => Err(Outcome::Refused(reply.code())),
+        Step::Reply(reply) if reply.status() == 400 => Err(Outcome::Rejected(reply.code())),
         step => panic!("{step:?}"),
     }
 }
