@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use benches::events::{EVENTS, Event, KIB, TYPICAL};
 use benches::yardstick::Variant;
-use sandbox::marked::write_between;
+use sandbox::generated::write_between;
 use sandbox::{say, workspace_root};
 
 use crate::figure::{Spread, figure};

@@ -85,7 +85,7 @@ pub struct Envoy {
 pub struct Access {
     /// When it began, in RFC 3339.
     pub time: String,
-    /// The id that Envoy gave it, as it reaches Segment in `x-request-id`; none where Envoy refused it before.
+    /// The id that Envoy gave it, as it reaches Segment in `x-request-id`; none where Envoy rejected it before.
     pub request_id: Option<String>,
     /// The event's `type`; none where the body was not read that far.
     pub event_type: Option<String>,

@@ -8,8 +8,8 @@ use std::path::Path;
 
 pub mod envoy;
 pub mod fixtures;
+pub mod generated;
 pub mod image;
-pub mod marked;
 pub mod output;
 pub mod process;
 pub mod pypi;

@@ -11,7 +11,7 @@ use crate::process::die_with_parent;
 use crate::workspace_root;
 
 /// Unpacks the wheels of these requirements, without what they depend on, into the folder `target/<name>`, and returns
-/// it. They are there when its file `has` is. Before that, `prepare` may refuse them, or change them.
+/// it. They are there when its file `has` is. Before that, `prepare` may reject them, or change them.
 pub fn install(
     name: &str,
     requirements: &[&str],

@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_trap_is_named() {
+    fn the_error_names_a_function_that_cannot_trap() {
         let error = |export| with_trap(MODULE.to_vec(), export).unwrap_err().to_string();
         assert_eq!(error("f"), "`f` does nothing; there is no room for a trap");
         assert_eq!(error("g"), "no function is exported as `g`");

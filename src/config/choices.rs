@@ -18,7 +18,7 @@ const STYLES: [(&str, Style); 3] =
 const ALSO: [(&str, Also); 2] = [("identify", Also::Identify), ("group", Also::Group)];
 
 /// The fields as they are in the configuration.
-pub struct Fields {
+pub struct MappingFields {
     user_id: Option<Field>,
     event_name: Option<Field>,
     events: Option<Field>,
@@ -28,10 +28,10 @@ pub struct Fields {
     also: Option<Field>,
 }
 
-impl Fields {
+impl MappingFields {
     /// Takes them.
     pub fn take(fields: &mut fields::Fields) -> Self {
-        Fields {
+        MappingFields {
             user_id: fields.take(USER_ID),
             event_name: fields.take("event_name"),
             events: fields.take("events"),

@@ -136,7 +136,7 @@ fn environment(
     let webhook_secret = fields.take(secrets::WEBHOOK_SECRET);
     let max_body_bytes = fields.take("max_body_bytes");
     let max_call_bytes = fields.take("max_call_bytes");
-    let choices = choices::Fields::take(&mut fields);
+    let choices = choices::MappingFields::take(&mut fields);
     // This comes first: a misspelt field leaves another one unset, and that one is not what is wrong.
     fields.end()?;
     let max_body_bytes = max_body_bytes.map_or(Ok(MAX_BODY_BYTES), |field| field.size())?;

@@ -54,7 +54,7 @@ async fn takes_large_bodies(edge: &Edge) -> Result<()> {
 }
 
 /// What is true of every deployment: who may send, what is sent, and that nothing else reaches Segment.
-async fn forwards_ignores_and_refuses(edge: &Edge, besides: &[&str]) -> Result<()> {
+async fn forwards_ignores_and_rejects(edge: &Edge, besides: &[&str]) -> Result<()> {
     for request in [post(CATALOG_EVENT), post_chunked(CATALOG_EVENT, 7)] {
         assert_eq!(ask(edge, request).await?.status, 204);
     }
@@ -63,8 +63,8 @@ async fn forwards_ignores_and_refuses(edge: &Edge, besides: &[&str]) -> Result<(
         (post("{"), 400, "malformed_json"),
         (request("GET", "", ""), 405, "method_not_allowed"),
     ] {
-        let refused = ask(edge, request).await?;
-        assert!(refused.status == status && refused.body.contains(code), "{refused:?}");
+        let rejected = ask(edge, request).await?;
+        assert!(rejected.status == status && rejected.body.contains(code), "{rejected:?}");
     }
     assert_eq!(edge.segment.connections(), 0);
 
@@ -99,13 +99,13 @@ async fn retries(edge: &Edge) -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_envoy_that_istio_configures_forwards_ignores_and_refuses() -> Result<()> {
+async fn the_envoy_that_istio_configures_forwards_ignores_and_rejects() -> Result<()> {
     let manifests = Manifests::read("istio.yaml")?;
     let segment = Segment::start().await?;
     let config = istio::config(&manifests, &segment)?;
     let container = &manifests.the("Deployment")?["spec"]["template"]["spec"]["containers"][0];
     let edge = Edge { envoy: Envoy::start(config, environment(container)?).await?, segment };
-    forwards_ignores_and_refuses(&edge, &[]).await?;
+    forwards_ignores_and_rejects(&edge, &[]).await?;
     takes_large_bodies(&edge).await?;
     retries(&edge).await?;
     let elsewhere = ask(&edge, post(EVENT).replace(PATH, "/elsewhere")).await?;
@@ -115,13 +115,13 @@ async fn the_envoy_that_istio_configures_forwards_ignores_and_refuses() -> Resul
 }
 
 #[tokio::test]
-async fn the_envoy_that_envoy_gateway_configures_forwards_ignores_and_refuses() -> Result<()> {
+async fn the_envoy_that_envoy_gateway_configures_forwards_ignores_and_rejects() -> Result<()> {
     let manifests = Manifests::read("envoy-gateway.yaml")?;
     let segment = Segment::start().await?;
     let config = envoy_gateway::config(&manifests, &segment)?;
     let proxy = &manifests.the("EnvoyProxy")?["spec"]["provider"]["kubernetes"]["envoyDeployment"]["container"];
     let edge = Edge { envoy: Envoy::start(config, environment(proxy)?).await?, segment };
-    forwards_ignores_and_refuses(&edge, &["x-forwarded-host"]).await?;
+    forwards_ignores_and_rejects(&edge, &["x-forwarded-host"]).await?;
     takes_large_bodies(&edge).await?;
     retries(&edge).await?;
     // The filter runs for no other path.
@@ -136,8 +136,8 @@ async fn runs(container: Container) -> Result<Edge> {
     assert!(output.status.success() && !said.contains("[error]"), "{said}");
     let segment = Segment::start().await?;
     let edge = Edge { envoy: container.start(&segment).await?, segment };
-    forwards_ignores_and_refuses(&edge, &[]).await?;
-    if !refuses_large_bodies().await? {
+    forwards_ignores_and_rejects(&edge, &[]).await?;
+    if !rejects_large_bodies().await? {
         takes_large_bodies(&edge).await?;
     }
     Ok(edge)

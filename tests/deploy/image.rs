@@ -59,7 +59,7 @@ fn the_same_module_gives_the_same_image() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_a_registry_gives_back_is_the_module_and_runs() -> Result<()> {
+async fn the_image_from_a_registry_holds_the_module_and_it_runs() -> Result<()> {
     let registry = Registry::start()?;
     let folder = tempfile::tempdir()?;
     let (sent, received) = (folder.path().join("sent"), folder.path().join("received"));

@@ -24,7 +24,7 @@ fn message_ids(segment: &Segment) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn what_segment_calls_retryable_is_sent_again() -> Result<()> {
+async fn retryable_answers_are_retried() -> Result<()> {
     let edge = Edge::start_with(impatient).await?;
     for status in RETRYABLE.into_iter().chain((500..600).filter(|status| !PERMANENT_5XX.contains(status))) {
         edge.segment.clear();
@@ -39,7 +39,7 @@ async fn what_segment_calls_retryable_is_sent_again() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_is_permanent_goes_back_to_stigg_at_once_and_unchanged() -> Result<()> {
+async fn permanent_answers_go_back_to_stigg_at_once_and_unchanged() -> Result<()> {
     let edge = Edge::start_with(impatient).await?;
     let permanent_4xx = (400..500).filter(|status| !RETRYABLE.contains(status));
     for status in permanent_4xx.chain(PERMANENT_5XX) {
@@ -54,7 +54,7 @@ async fn what_is_permanent_goes_back_to_stigg_at_once_and_unchanged() -> Result<
 }
 
 #[tokio::test]
-async fn a_connection_that_breaks_is_no_reason_to_lose_an_event() -> Result<()> {
+async fn an_event_survives_a_broken_connection() -> Result<()> {
     let edge = Edge::start_with(impatient).await?;
     for broken in [Behaviour::ResetBeforeAccept, Behaviour::ResetAfterAccept] {
         edge.segment.clear();
@@ -97,7 +97,7 @@ async fn segments_rate_limit_is_waited_for() -> Result<()> {
 }
 
 #[tokio::test]
-async fn when_nothing_helps_stigg_is_told_and_delivers_again() -> Result<()> {
+async fn when_retries_fail_stigg_is_told_and_delivers_again() -> Result<()> {
     let edge = Edge::start_with(impatient).await?;
     edge.segment.behave(Behaviour::status(500));
     assert_eq!(edge.send_event(EVENT).await?.status, 500);

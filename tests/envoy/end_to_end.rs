@@ -102,7 +102,7 @@ async fn only_what_segment_needs_reaches_it() -> Result<()> {
 }
 
 #[tokio::test]
-async fn segments_answer_goes_back_as_it_is() -> Result<()> {
+async fn segments_answer_goes_back_unchanged() -> Result<()> {
     let edge = Edge::start().await?;
     let answer = Behaviour::Answer {
         status: 422,
@@ -118,7 +118,7 @@ async fn segments_answer_goes_back_as_it_is() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_webhook_without_a_valid_secret_is_refused_before_its_body_is_read() -> Result<()> {
+async fn a_webhook_without_a_valid_secret_is_rejected_before_its_body_is_read() -> Result<()> {
     for edge in Edge::start_both_ways().await? {
         for secret in [Some("wrong"), Some(""), Some(&SECRET[1..]), Some(&format!("{SECRET}x")), None] {
             for http2 in [false, true] {
@@ -161,7 +161,7 @@ async fn of_several_secret_headers_each_must_be_valid() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_cannot_be_mapped_is_refused_with_a_code_and_a_sentence() -> Result<()> {
+async fn an_event_that_cannot_be_mapped_is_rejected_with_a_code_and_a_sentence() -> Result<()> {
     for edge in Edge::start_both_ways().await? {
         for (body, code, sentence) in [
             (r#"{"type":"a","customer":{"id":"c"},}"#, "malformed_json", "at byte 34 (line 1, column 35)"),
@@ -207,8 +207,8 @@ async fn only_a_post_to_the_webhooks_path_is_served() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_body_or_a_call_over_its_limit_is_refused() -> Result<()> {
-    if refuses_large_bodies().await? {
+async fn a_body_or_a_call_over_its_limit_is_rejected() -> Result<()> {
+    if rejects_large_bodies().await? {
         return Ok(());
     }
     let padded = |len: usize, id: &str| {
@@ -236,7 +236,7 @@ async fn a_body_or_a_call_over_its_limit_is_refused() -> Result<()> {
         let calls = edge.segment.calls();
         assert!(calls.iter().all(|call| call.body.len() == 32 * 1024 && call.status == Some(200)));
         assert_eq!(calls.len(), 3);
-        // An announced length over the limit is refused before the body.
+        // An announced length over the limit is rejected before the body.
         let mut connection = edge.connect().await?;
         connection.send(request("POST", "content-length: 99999999999\r\n", "")).await?;
         assert_eq!(connection.response().await?.status, 413);
@@ -245,7 +245,7 @@ async fn a_body_or_a_call_over_its_limit_is_refused() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_content_encoding_other_than_identity_is_refused() -> Result<()> {
+async fn a_content_encoding_other_than_identity_is_rejected() -> Result<()> {
     let edge = Edge::start().await?;
     for (encoding, status) in
         [("gzip", 415), ("br", 415), ("identity, gzip", 415), ("identity", 200), ("Identity", 200)]
@@ -366,11 +366,11 @@ async fn no_secret_is_in_the_config_dump_or_the_log() -> Result<()> {
     for webhook in [Webhook::new(EVENT), Webhook::new(CATALOG_EVENT), Webhook::new("{"), Webhook::new(EVENT).http2()] {
         edge.send(webhook).await?;
     }
-    let refused = Webhook::new(EVENT).secret("wrong").send(&edge.envoy.url(PATH)).await?;
+    let rejected = Webhook::new(EVENT).secret("wrong").send(&edge.envoy.url(PATH)).await?;
     let dump = edge.envoy.admin_get("/config_dump").await?;
     assert!(dump.contains("stigg_segment"));
     let basic = "d2swMTIzNDU2Nzg5YWJjZGVmZ2hpamtsbW5vcHFyc3Q6"; // base64 of "<write key>:"
-    for shown in [dump, edge.envoy.log(), refused.text(), edge.envoy.admin_get("/stats").await?] {
+    for shown in [dump, edge.envoy.log(), rejected.text(), edge.envoy.admin_get("/stats").await?] {
         for secret in [WRITE_KEY, SECRET, PREVIOUS_SECRET, basic] {
             assert!(!shown.contains(secret), "{secret} shows in {shown}");
         }
@@ -398,7 +398,7 @@ async fn the_region_is_one_line() -> Result<()> {
 }
 
 #[tokio::test]
-async fn nothing_is_sent_to_who_cannot_prove_to_be_segment() -> Result<()> {
+async fn nothing_is_sent_to_a_server_that_cannot_prove_it_is_segment() -> Result<()> {
     // A certificate of the right authority for another name, and one of the other region's name.
     for name in ["api.example.com", "events.eu1.segmentapis.com"] {
         let impostor = sandbox::segment::Options { transport: Transport::tls_for([name]), ..Default::default() };
@@ -419,7 +419,7 @@ async fn nothing_is_sent_to_who_cannot_prove_to_be_segment() -> Result<()> {
 }
 
 #[tokio::test]
-async fn secrets_can_be_left_to_somebody_else() -> Result<()> {
+async fn the_gateway_can_check_the_secret_and_add_the_write_key() -> Result<()> {
     let given_up = json!({ "write_key": "gateway", "webhook_secret": "unverified", "hold_request_headers": true });
     let edge = Edge::start_between(
         Segment::start().await?,

@@ -61,7 +61,7 @@ async fn send(edge: &Edge, path: &str, secret: &str, body: &str) -> Result<Reply
 }
 
 #[tokio::test]
-async fn each_has_its_own_secret_and_write_key() -> Result<()> {
+async fn each_environment_has_its_own_secret_and_write_key() -> Result<()> {
     let edge = edge().await?;
     for (path, secret, status) in [
         (PRODUCTION, "secret-of-production", 200),
@@ -83,7 +83,7 @@ async fn each_has_its_own_secret_and_write_key() -> Result<()> {
 }
 
 #[tokio::test]
-async fn each_sends_what_it_chose() -> Result<()> {
+async fn each_environment_sends_the_events_it_chose() -> Result<()> {
     let edge = edge().await?;
     let production = async |body: &str| send(&edge, PRODUCTION, "secret-of-production", body).await;
     let staging = async |body: &str| send(&edge, STAGING, "secret-of-staging", body).await;

@@ -56,8 +56,8 @@ async fn requests_cannot_be_smuggled_past_the_filter() -> Result<()> {
         }
         for (what, mut connection) in attempts {
             let answers = connection.closed().await?;
-            let refused = ["HTTP/1.1 400 Bad Request\r\n", "HTTP/1.1 501 Not Implemented\r\n"];
-            assert!(refused.iter().any(|status| answers.starts_with(status)), "{what}: {answers}");
+            let rejected = ["HTTP/1.1 400 Bad Request\r\n", "HTTP/1.1 501 Not Implemented\r\n"];
+            assert!(rejected.iter().any(|status| answers.starts_with(status)), "{what}: {answers}");
             assert_eq!(answers.matches("HTTP/1.1").count(), 1, "{what}: {answers}");
             assert_nothing_smuggled(&edge);
         }
@@ -80,7 +80,7 @@ async fn requests_cannot_be_smuggled_past_the_filter() -> Result<()> {
 
 #[tokio::test]
 async fn bodies_made_to_hurt_are_answered_and_nothing_else_suffers() -> Result<()> {
-    if refuses_large_bodies().await? {
+    if rejects_large_bodies().await? {
         return Ok(());
     }
     let edge = Edge::start_with(|config| {
@@ -99,7 +99,7 @@ async fn bodies_made_to_hurt_are_answered_and_nothing_else_suffers() -> Result<(
     })
     .await?;
     let vms = edge.envoy.stat(VMS).await?;
-    // Segment would refuse calls of this size; here only that they leave the filter whole matters.
+    // Segment would reject calls of this size; here only that they leave the filter whole matters.
     edge.segment.behave(sandbox::segment::Behaviour::status(200));
     let event = |x: &str| format!(r#"{{"type":"a","messageId":"m","customer":{{"id":"c"}},"x":{x}}}"#);
     let deep = 100_000;
@@ -192,7 +192,7 @@ async fn a_client_that_leaves_takes_its_request_with_it() -> Result<()> {
 }
 
 #[tokio::test]
-async fn headers_over_the_limits_are_refused() -> Result<()> {
+async fn headers_over_the_limits_are_rejected() -> Result<()> {
     let edge = Edge::start().await?;
     for (what, headers) in [
         ("too many", (0..100).map(|n| format!("x-{n}: 1\r\n")).collect::<String>()),

@@ -68,11 +68,11 @@ async fn every_outcome_is_counted_and_nothing_else_with_it() -> Result<()> {
         Ok(())
     };
 
-    // The route lets any method through here, so that the filter has to refuse it.
+    // The route lets any method through here, so that the filter has to reject it.
     let edge = Edge::start_with(|config| {
         config.remove(&format!("{ROUTE}/match/headers"))?.edit_plugin_configuration(|configuration| {
             configuration["events"] = json!({ "deny": ["denied"] });
-            configuration["max_call_bytes"] = json!(10_000); // some Envoys themselves refuse what is over 32 KiB
+            configuration["max_call_bytes"] = json!(10_000); // some Envoys themselves reject what is over 32 KiB
         })
     })
     .await?;
@@ -122,7 +122,7 @@ fn without(mut config: sandbox::envoy::Config, calls: &[&str]) -> Result<sandbox
 }
 
 #[tokio::test]
-async fn what_segment_answers_is_counted_by_class() -> Result<()> {
+async fn segments_answers_are_counted_by_class() -> Result<()> {
     let edge = Edge::start().await?;
     for (status, class) in [(200, 2), (302, 3), (400, 4), (501, 5)] {
         edge.segment.behave(Behaviour::status(status));

@@ -150,7 +150,7 @@ async fn secrets_from_files_are_rotated_under_load_without_a_failed_request() ->
     eventually("the new write key is used", async || Ok(last_key().as_deref() == Some(NEW_KEY))).await?;
     some_more().await?;
     replace(&secrets, "stigg", NEW_SECRET)?;
-    eventually("the old secret is refused", async || Ok(send(&edge, SECRET).await? == 401)).await?;
+    eventually("the old secret is rejected", async || Ok(send(&edge, SECRET).await? == 401)).await?;
     some_more().await?;
     assert!(!load.is_finished(), "a request failed: {:?}", load.await);
     load.abort();

@@ -18,20 +18,20 @@ async fn after_a_trap_the_filter_recovers_and_nothing_went_through_unmapped() ->
         assert_eq!(edge.send_event(EVENT).await?.status, 200);
         let trap = edge.send(Webhook::new(EVENT).http2().trailer("x", "1")).await;
         assert!(trap.map_or(true, |reply| reply.status == 503), "a request that traps the VM fails");
-        // Whatever comes while there is no VM is refused, until there is one again.
+        // Whatever comes while there is no VM is rejected, until there is one again.
         let recovered = async {
-            let mut refused = 0;
+            let mut rejected = 0;
             loop {
                 match edge.send_event(EVENT).await?.status {
-                    200 => return anyhow::Ok(refused),
-                    503 => refused += 1,
+                    200 => return anyhow::Ok(rejected),
+                    503 => rejected += 1,
                     other => anyhow::bail!("{other}"),
                 }
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        let refused = tokio::time::timeout(PATIENCE, recovered).await??;
-        println!("{refused} webhooks refused until the VM was back");
+        let rejected = tokio::time::timeout(PATIENCE, recovered).await??;
+        println!("{rejected} webhooks rejected until the VM was back");
         assert_eq!(edge.segment.calls().len(), 2 * round);
     }
     for call in edge.segment.calls() {
@@ -41,7 +41,7 @@ async fn after_a_trap_the_filter_recovers_and_nothing_went_through_unmapped() ->
 }
 
 #[tokio::test]
-async fn the_filter_may_do_what_it_does_and_nothing_else() -> Result<()> {
+async fn the_filter_may_do_only_what_it_needs() -> Result<()> {
     let config = Config::shipped()?;
     let allowed = config.get(&format!("{PLUGIN}/capability_restriction_config/allowed_capabilities"))?;
     let allowed: BTreeSet<_> = allowed.as_object().unwrap().keys().map(String::as_str).collect();

@@ -22,7 +22,7 @@ pub enum About {
     Customer(Envelope),
     /// No customer.
     NoCustomer,
-    /// Something that Segment could not be told; the filter refuses it.
+    /// Something that Segment could not be told; the filter rejects it.
     Unusable,
 }
 

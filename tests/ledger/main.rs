@@ -38,7 +38,7 @@ const CONNECTIONS: usize = 64;
 const TRAP: &str = "proxy_on_request_trailers";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_delivered_is_at_segment_once_and_unaltered_and_the_rest_was_reported() -> Result<()> {
+async fn every_event_is_at_segment_once_and_unaltered_or_stigg_was_told() -> Result<()> {
     let count = variable("LEDGER_EVENTS")?.map_or(2_000, |events| events as usize);
     let seed = variable("LEDGER_SEED")?.unwrap_or_else(|| RandomState::new().build_hasher().finish() >> 32);
     println!("{count} events, LEDGER_SEED={seed}");

@@ -1,4 +1,4 @@
-//! The plugin's configuration: what is accepted, and in which words the rest is refused.
+//! The plugin's configuration: what is accepted, and in which words the rest is rejected.
 
 use std::sync::Arc;
 
@@ -96,7 +96,7 @@ fn of_several_presented_secrets_each_must_be_valid() {
 }
 
 #[test]
-fn a_secret_is_only_given_up_in_so_many_words() {
+fn a_secret_is_optional_only_if_the_configuration_says_so() {
     let config = parse(r#"{"webhook_secret": "unverified", "write_key": "gateway"}"#).unwrap();
     assert_eq!(only(&config).authorization, None);
     assert_eq!(only(&config).verification, Verification::Unverified);
@@ -104,7 +104,7 @@ fn a_secret_is_only_given_up_in_so_many_words() {
 }
 
 #[test]
-fn what_is_probably_not_meant_is_warned_about() {
+fn probable_mistakes_are_warned_about() {
     let warnings = |json: &str| parse(json).unwrap().warnings.join("\n");
     for odd in ["short", "abcdefghijklmnopqrstuvwxyz01234-", "abcdefghijklmnopqrstuvwxyz0123456"] {
         let warning = warnings(&format!(r#"{{"write_key": {{"value": "{odd}"}}}}"#));
@@ -118,7 +118,7 @@ fn what_is_probably_not_meant_is_warned_about() {
 }
 
 #[test]
-fn a_wrong_configuration_is_refused_in_one_line_that_names_the_field_or_variable() {
+fn a_wrong_configuration_is_rejected_in_one_line_that_names_the_field_or_variable() {
     for (json, message) in [
         ("{", "the configuration: EOF while parsing an object at line 1 column 1"),
         ("{} {}", "the configuration: trailing characters at line 1 column 4"),

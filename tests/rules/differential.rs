@@ -48,12 +48,12 @@ fn kind(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Call(_) => "call",
         Outcome::Ignored => "ignored",
-        Outcome::Refused(code) => code,
+        Outcome::Rejected(code) => code,
     }
 }
 
 #[test]
-fn events_that_nobody_wrote_are_mapped_as_by_the_reference() {
+fn generated_events_are_mapped_as_by_the_reference() {
     let seeds = 10_000;
     let mut kinds = BTreeMap::new();
     try_seeds("event", seeds, Generator::event, |body| *kinds.entry(kind(compare(body))).or_insert(0) += 1);
@@ -64,7 +64,7 @@ fn events_that_nobody_wrote_are_mapped_as_by_the_reference() {
 }
 
 #[test]
-fn members_are_left_out_of_them_as_by_the_reference() {
+fn generated_events_are_redacted_as_by_the_reference() {
     try_seeds("event", 1_000, Generator::event, compare_redacted);
 }
 
@@ -94,7 +94,7 @@ fn whatever_the_configuration_no_secret_shows_and_a_line_is_a_line() {
 }
 
 #[test]
-fn what_fuzzing_found_stays_found() {
+fn bugs_that_fuzzing_found_stay_fixed() {
     try_files("regressions/mapping", both);
     try_files("regressions/configuration", |json| {
         configuration::check(json);

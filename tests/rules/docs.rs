@@ -19,7 +19,7 @@ fn parse(configuration: &str) -> Result<Config> {
 }
 
 #[test]
-fn every_configuration_does_what_is_said_of_it() -> Result<()> {
+fn every_example_configuration_does_what_the_page_says() -> Result<()> {
     let (mut configuration, mut event) = (String::new(), String::new());
     let mut shown = 0;
     for block in blocks(CONFIGURATION)? {
@@ -82,8 +82,8 @@ fn the_setting_that_keeps_every_customer_keeps_what_the_page_says() -> Result<()
 
 #[test]
 fn every_field_is_explained_with_its_default() -> Result<()> {
-    let refused = parse(r#"{"wirte_key": 1}"#).unwrap_err().to_string();
-    let fields = refused.rsplit_once("expected one of ").unwrap().1.split(", ");
+    let rejected = parse(r#"{"wirte_key": 1}"#).unwrap_err().to_string();
+    let fields = rejected.rsplit_once("expected one of ").unwrap().1.split(", ");
     let schema: Value = serde_json::from_str(&read("configuration.schema.json")?)?;
     for field in fields.chain(["hold_request_headers", "environments"]) {
         let of = |at: &str| schema.pointer(&format!("{at}/properties/{field}")).cloned();

@@ -1,4 +1,4 @@
-//! The mapping, as its specification reads: a webhook's body in, a track call, a 204 or a refusal out.
+//! The mapping, as its specification reads: a webhook's body in, a track call, a 204 or a rejection out.
 
 use serde_json::{Value, json};
 use stigg_segment::filter::Step;
@@ -84,7 +84,7 @@ fn the_customer_id_is_the_user_id() {
 }
 
 #[test]
-fn a_customer_id_that_is_neither_string_nor_number_is_refused() {
+fn a_customer_id_that_is_neither_string_nor_number_is_rejected() {
     for id in ["true", "[]", "[1]", "{}", r#"{"id":"acme"}"#] {
         assert_answer(400, "invalid_customer_id", format!(r#"{{"type":"a","customer":{{"id":{id}}}}}"#));
     }
@@ -93,7 +93,7 @@ fn a_customer_id_that_is_neither_string_nor_number_is_refused() {
 }
 
 #[test]
-fn a_type_that_is_not_a_non_empty_string_is_refused() {
+fn a_type_that_is_not_a_non_empty_string_is_rejected() {
     for kind in ["", r#""type":null,"#, r#""type":"","#, r#""type":7,"#, r#""type":["a"],"#, r#""type":{"a":1},"#] {
         assert_answer(400, "invalid_type", format!(r#"{{{kind}"customer":{{"id":"acme"}}}}"#));
     }
@@ -231,7 +231,7 @@ fn keys_are_compared_decoded() {
 }
 
 #[test]
-fn what_is_legal_json_is_mapped_whatever_is_in_it() {
+fn all_legal_json_is_mapped() {
     let deep = |n: usize| "[".repeat(n) + &"]".repeat(n);
     let mixed = |n: usize| r#"{"a":["#.repeat(n) + "0" + &"]}".repeat(n);
     for value in [
@@ -266,7 +266,7 @@ fn what_is_legal_json_is_mapped_whatever_is_in_it() {
 }
 
 #[test]
-fn malformed_json_is_refused_and_told_where() {
+fn malformed_json_is_rejected_and_told_where() {
     let long = "x".repeat(37);
     for (body, expected, at) in [
         ("{", "a `\"` that starts a key, or `}`", 1),
@@ -335,7 +335,7 @@ fn a_string_may_begin_and_end_anywhere() {
 }
 
 #[test]
-fn invalid_utf_8_is_refused_wherever_it_stands() {
+fn invalid_utf_8_is_rejected_anywhere() {
     for bad in [b"\xff".as_slice(), b"\xc0\x80", b"\xed\xa0\x80", b"\xf5\x80\x80\x80", b"\x80", b"\xe2\x82"] {
         for (before, behind) in [
             (r#"{"type":"a","customer":{"id":""#, r#""}}"#),
@@ -367,7 +367,7 @@ fn the_place_of_an_error_is_told_by_line_and_column_too() {
 }
 
 #[test]
-fn json_that_is_not_an_object_is_refused() {
+fn json_that_is_not_an_object_is_rejected() {
     for body in ["null", "true", "7", "\"x\"", "[]", r#"[{"type":"a","customer":{"id":"c"}}]"#, " 1e400 "] {
         assert_answer(400, "not_an_object", body);
     }

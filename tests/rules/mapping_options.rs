@@ -208,7 +208,7 @@ fn identify_and_group_calls_can_go_beside_the_track_call() {
 }
 
 #[test]
-fn what_must_not_leave_does_not_leave_as_a_trait_either() {
+fn removed_members_are_not_sent_as_traits() {
     let traits = |properties: &str| {
         let settings = format!(r#"{{"also": ["identify"], "properties": {properties}}}"#);
         call_with(&settings, EVENT)["batch"][1]["traits"].clone()

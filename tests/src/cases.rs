@@ -1,6 +1,6 @@
 //! What becomes of a request in any gateway that has the module in it: one table, which knows of no host.
 //!
-//! `envoy/portable.rs` holds a real Envoy to it, `second_host` a gateway on another implementation of proxy-wasm.
+//! `envoy/cases_on_envoy.rs` holds a real Envoy to it, `second_host` a gateway on another implementation of proxy-wasm.
 
 use std::collections::BTreeMap;
 
@@ -58,10 +58,10 @@ enum Expected {
     /// Nothing more: 204.
     Ignored,
     /// An answer with this status and code.
-    Refused(u16, &'static str),
+    Rejected(u16, &'static str),
 }
 
-use Expected::{Call as Called, Ignored, Refused};
+use Expected::{Call as Called, Ignored, Rejected};
 
 /// A request, in the pieces that a host hands to the module.
 #[derive(Debug, Clone)]
@@ -169,52 +169,56 @@ pub fn cases() -> Result<Vec<Case>> {
         // Who is let in.
         ("the previous secret", customer().secrets(&[PREVIOUS_SECRET.as_bytes()]), called()),
         ("two valid secrets", customer().secrets(&[SECRET.as_bytes(), PREVIOUS_SECRET.as_bytes()]), called()),
-        ("no secret", customer().secrets(&[]), Refused(401, "unauthorized")),
-        ("an empty secret", customer().secrets(&[b""]), Refused(401, "unauthorized")),
-        ("a wrong secret", customer().secrets(&[b"whsec-current-5f2d"]), Refused(401, "unauthorized")),
-        ("a secret cut short", customer().secrets(&[b"whsec-current-5f2"]), Refused(401, "unauthorized")),
-        ("a secret that is not UTF-8", customer().secrets(&[b"\xFF"]), Refused(401, "unauthorized")),
-        ("a wrong secret first", customer().secrets(&[b"x", SECRET.as_bytes()]), Refused(401, "unauthorized")),
-        ("a wrong secret last", customer().secrets(&[SECRET.as_bytes(), b"x"]), Refused(401, "unauthorized")),
-        ("a stranger, with trailers", customer().secrets(&[]).trailer("x", "1"), Refused(401, "unauthorized")),
+        ("no secret", customer().secrets(&[]), Rejected(401, "unauthorized")),
+        ("an empty secret", customer().secrets(&[b""]), Rejected(401, "unauthorized")),
+        ("a wrong secret", customer().secrets(&[b"whsec-current-5f2d"]), Rejected(401, "unauthorized")),
+        ("a secret cut short", customer().secrets(&[b"whsec-current-5f2"]), Rejected(401, "unauthorized")),
+        ("a secret that is not UTF-8", customer().secrets(&[b"\xFF"]), Rejected(401, "unauthorized")),
+        ("a wrong secret first", customer().secrets(&[b"x", SECRET.as_bytes()]), Rejected(401, "unauthorized")),
+        ("a wrong secret last", customer().secrets(&[SECRET.as_bytes(), b"x"]), Rejected(401, "unauthorized")),
+        ("a stranger, with trailers", customer().secrets(&[]).trailer("x", "1"), Rejected(401, "unauthorized")),
         // What is in the headers.
         ("headers that are not UTF-8", customer().header("x-odd", b"\xFF").header("cookie", b"\xFF"), called()),
         ("headers that are no concern of Segment's", curious(customer()), called()),
         ("no encoding", customer().header("content-encoding", "Identity"), called()),
-        ("gzip", customer().header("content-encoding", "gzip"), Refused(415, "unsupported_content_encoding")),
-        ("GET", Request { method: "GET", ..customer() }, Refused(405, "method_not_allowed")),
-        ("PUT", Request { method: "PUT", ..customer().in_pieces(7) }, Refused(405, "method_not_allowed")),
+        ("gzip", customer().header("content-encoding", "gzip"), Rejected(415, "unsupported_content_encoding")),
+        ("GET", Request { method: "GET", ..customer() }, Rejected(405, "method_not_allowed")),
+        ("PUT", Request { method: "PUT", ..customer().in_pieces(7) }, Rejected(405, "method_not_allowed")),
         // What cannot be mapped.
-        ("no body", Request { body: vec![], ..Request::post("") }, Refused(400, "empty_body")),
-        ("an empty body", empty(), Refused(400, "empty_body")),
-        ("trailers only", Request { body: vec![], ..empty() }.trailer("x", "1"), Refused(400, "empty_body")),
-        ("an empty body, with trailers", empty().trailer("x", "1"), Refused(400, "empty_body")),
-        ("not JSON", Request::post(r#"{"type":"a","customer":{"id":"c"},}"#), Refused(400, "malformed_json")),
-        ("cut short", Request::post(&EVENT[..20]).in_pieces(3), Refused(400, "malformed_json")),
-        ("not UTF-8", Request::post(b"{\"type\":\"\xFF\"}"), Refused(400, "malformed_json")),
-        ("not JSON, with trailers", Request::post("{").trailer("x", "1"), Refused(400, "malformed_json")),
-        ("an array", Request::post("[]"), Refused(400, "not_an_object")),
-        ("no type", Request::post(r#"{"customer":{"id":"c"}}"#), Refused(400, "invalid_type")),
-        ("an odd customer", Request::post(r#"{"type":"a","customer":{"id":[]}}"#), Refused(400, "invalid_customer_id")),
+        ("no body", Request { body: vec![], ..Request::post("") }, Rejected(400, "empty_body")),
+        ("an empty body", empty(), Rejected(400, "empty_body")),
+        ("trailers only", Request { body: vec![], ..empty() }.trailer("x", "1"), Rejected(400, "empty_body")),
+        ("an empty body, with trailers", empty().trailer("x", "1"), Rejected(400, "empty_body")),
+        ("not JSON", Request::post(r#"{"type":"a","customer":{"id":"c"},}"#), Rejected(400, "malformed_json")),
+        ("cut short", Request::post(&EVENT[..20]).in_pieces(3), Rejected(400, "malformed_json")),
+        ("not UTF-8", Request::post(b"{\"type\":\"\xFF\"}"), Rejected(400, "malformed_json")),
+        ("not JSON, with trailers", Request::post("{").trailer("x", "1"), Rejected(400, "malformed_json")),
+        ("an array", Request::post("[]"), Rejected(400, "not_an_object")),
+        ("no type", Request::post(r#"{"customer":{"id":"c"}}"#), Rejected(400, "invalid_type")),
+        (
+            "an odd customer",
+            Request::post(r#"{"type":"a","customer":{"id":[]}}"#),
+            Rejected(400, "invalid_customer_id"),
+        ),
         // What is too large.
         ("the largest body", Request::post(padded(BODY_MAX, "")), Ignored),
         ("the largest body, in pieces", Request::post(padded(BODY_MAX, "")).in_pieces(10_000), Ignored),
-        ("a larger body", Request::post(padded(BODY_MAX + 1, "")), Refused(413, "body_too_large")),
+        ("a larger body", Request::post(padded(BODY_MAX + 1, "")), Rejected(413, "body_too_large")),
         (
             "a larger body, in pieces",
             Request::post(padded(BODY_MAX + 1, "")).in_pieces(10_000),
-            Refused(413, "body_too_large"),
+            Rejected(413, "body_too_large"),
         ),
         (
             "a larger body, with trailers",
             Request::post(padded(BODY_MAX + 1, "")).in_pieces(100_000).trailer("x", "1"),
-            Refused(413, "body_too_large"),
+            Rejected(413, "body_too_large"),
         ),
-        ("a larger call", Request::post(padded(CALL_MAX, "c")), Refused(413, "call_too_large")),
+        ("a larger call", Request::post(padded(CALL_MAX, "c")), Rejected(413, "call_too_large")),
         (
             "a larger call, with trailers",
             Request::post(padded(CALL_MAX, "c")).in_pieces(10_000).trailer("x", "1"),
-            Refused(413, "call_too_large"),
+            Rejected(413, "call_too_large"),
         ),
         (
             "a large call",
@@ -298,7 +302,7 @@ impl Case {
                 ensure!(outcome.status == 204 && body.is_empty(), "answered {} {body}", outcome.status);
                 Ok(())
             }
-            (Refused(status, code), None) => {
+            (Rejected(status, code), None) => {
                 let said: Value = serde_json::from_slice(&outcome.body).with_context(|| format!("answered {body}"))?;
                 ensure!(
                     (outcome.status, &said["code"]) == (*status, &json!(code)),

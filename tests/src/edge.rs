@@ -100,7 +100,7 @@ pub async fn is_too_old(version: (u32, u32), for_what: &str) -> Result<bool> {
 }
 
 /// Whether this Envoy takes no body over the buffer limit of the connection.
-pub async fn refuses_large_bodies() -> Result<bool> {
+pub async fn rejects_large_bodies() -> Result<bool> {
     is_too_old((1, 37), "bodies over 32 KiB").await
 }
 

@@ -10,7 +10,7 @@ use tests::outcome::{Outcome, map};
 use tests::reference::documents::Generator;
 
 #[tokio::test]
-async fn events_that_nobody_wrote_are_mapped_in_lua_as_by_the_filter() -> Result<()> {
+async fn generated_events_are_mapped_in_lua_as_by_the_filter() -> Result<()> {
     const SECRET: &str = "whsec-0123456789";
     let segment = Segment::start().await?;
     let options = Options::default().env("SEGMENT_WRITE_KEY", "wk0123456789").env("STIGG_WEBHOOK_SECRET", SECRET);

@@ -16,7 +16,7 @@ pub type Origin = (&'static str, String);
 /// Stigg gets instead. None if the configuration has no environment for the path.
 pub fn decide(configuration: &[u8], path: &str, event: &[u8]) -> Option<Result<[Origin; 4], Reply>> {
     let environment = parse(configuration).ok()?.environment(path.as_bytes())?;
-    Some(environment.mapping.origins(event).as_ref().map(why).map_err(|reply| *reply))
+    Some(environment.mapping.origins(event).as_ref().map(explain_origins).map_err(|reply| *reply))
 }
 
 /// Reads a configuration without any of its secrets.
@@ -25,7 +25,7 @@ pub fn parse(configuration: &[u8]) -> Result<Config> {
 }
 
 /// Where the event's name, the user's id, the message's id and the timestamp come from.
-pub fn why(origins: &Origins<'_>) -> [Origin; 4] {
+pub fn explain_origins(origins: &Origins<'_>) -> [Origin; 4] {
     let name = match (origins.renamed, origins.style) {
         (true, _) => "the name that the configuration has for this type",
         (false, Style::Underscores) => "the type with dots as underscores",

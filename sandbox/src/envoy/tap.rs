@@ -138,7 +138,7 @@ fn base64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error>
 }
 
 impl Trace {
-    /// Without the headers: the webhook's secret is among them. None where Envoy refused the request for its headers.
+    /// Without the headers: the webhook's secret is among them. None where Envoy rejected the request for its headers.
     fn exchange(self) -> Option<Exchange> {
         let Buffered { request, response } = self.http_buffered_trace;
         let id = request.headers.into_iter().find(|header| header.key == "x-request-id");

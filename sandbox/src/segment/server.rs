@@ -92,7 +92,7 @@ impl Connection {
                     let json = ("content-type".to_owned(), "application/json".to_owned());
                     let (status, body) = match api::check(&call) {
                         Ok(()) => (200, r#"{"success":true}"#.to_owned()),
-                        Err(refusal) => (refusal.status, refusal.body()),
+                        Err(rejection) => (rejection.status, rejection.body()),
                     };
                     call.accepted = status == 200;
                     break (status, vec![json], body);

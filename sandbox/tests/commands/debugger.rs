@@ -10,7 +10,7 @@ use sandbox::stigg::{Reply, Webhook};
 use serde_json::{Value, json};
 
 use crate::browser::{Key, Page};
-use crate::running::*;
+use crate::child::*;
 
 const WIDE: u32 = 1200;
 const PHONE: u32 = 360;
@@ -96,7 +96,7 @@ async fn a_test_event_is_sent_and_both_sides_are_shown() -> Result<()> {
 }
 
 #[tokio::test]
-async fn every_webhook_is_listed_live_with_its_answer_whoever_sent_it() -> Result<()> {
+async fn every_webhook_is_listed_live_with_its_answer() -> Result<()> {
     let (run, mut page) = open(WIDE)?;
     assert!(page.text("#empty")?.contains("make send"));
     let unauthorized = async || Webhook::new(EVENT).send(run.url()?).await;
@@ -173,7 +173,7 @@ async fn the_keyboard_is_enough() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_an_event_says_is_shown_and_never_obeyed() -> Result<()> {
+async fn markup_in_an_event_is_shown_and_never_run() -> Result<()> {
     let (run, mut page) = open(WIDE)?;
     let markup = "<img src=x onerror=alert(1)><script>document.title='owned'</script>";
     let event =
@@ -231,7 +231,7 @@ async fn it_fits_a_phone_and_the_night() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_the_configuration_leaves_out_is_marked() -> Result<()> {
+async fn members_that_the_configuration_removes_are_marked() -> Result<()> {
     let config = tempfile::NamedTempFile::new()?;
     std::fs::write(&config, r#"{"properties":{"remove":["customer.email"]},"also":["identify"]}"#)?;
     let run = Run::start_with(&["--config", config.path().to_str().unwrap()])?;
@@ -295,9 +295,9 @@ async fn only_its_own_page_may_use_it_and_nobody_learns_the_secret() -> Result<(
     let get = async |path: &str| Webhook::new("").method("GET".parse()?).send(&format!("{page}{path}")).await;
     let mut rebound = TcpStream::connect(own)?;
     rebound.write_all(b"GET / HTTP/1.1\r\nhost: elsewhere.example\r\nconnection: close\r\n\r\n")?;
-    let mut refused = String::new();
-    rebound.read_to_string(&mut refused)?;
-    assert!(refused.starts_with("HTTP/1.1 403"), "{refused}");
+    let mut rejected = String::new();
+    rebound.read_to_string(&mut rejected)?;
+    assert!(rejected.starts_with("HTTP/1.1 403"), "{rejected}");
     let id = reply.json()["id"].as_str().unwrap().to_owned();
     let webhook = format!("/webhooks/{id}");
     let secret = run.secret()?;

@@ -101,7 +101,7 @@ fn it_ends_quietly_when_nobody_reads_its_output() -> Result<()> {
 }
 
 #[test]
-fn each_environment_has_rules_of_its_own() -> Result<()> {
+fn each_environment_has_its_own_rules() -> Result<()> {
     let environments = json!({
         "environments": {
             "/webhooks/eu": { "webhook_secret": { "filter_state": "stigg" } },

@@ -4,7 +4,7 @@ use anyhow::Result;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::running::*;
+use crate::child::*;
 
 #[tokio::test]
 async fn a_webhook_becomes_a_track_call_on_the_screen() -> Result<()> {

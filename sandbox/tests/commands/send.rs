@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use sandbox::segment::{Behaviour, Call, Options, Segment, Transport};
 use serde_json::Value;
 
-use crate::running::*;
+use crate::child::*;
 
 /// Runs it to its end, elsewhere, as the stand-in and Envoy may be this process's.
 async fn send(event: &str, arguments: &[&str]) -> Result<Output> {
@@ -106,7 +106,7 @@ async fn one_is_sent_byte_for_byte() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_is_missing_is_said() -> Result<()> {
+async fn errors_say_what_is_missing() -> Result<()> {
     let error = async |event: &str, arguments: &[&str]| -> Result<String> {
         let output = send(event, arguments).await?;
         assert!(!output.status.success());

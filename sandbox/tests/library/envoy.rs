@@ -131,15 +131,15 @@ async fn it_does_not_depend_on_the_thread_that_started_it() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_refused_configuration_fails_with_envoys_words() -> Result<()> {
+async fn a_rejected_configuration_fails_with_envoys_words() -> Result<()> {
     let segment = Segment::start().await?;
-    let refused = without_filter(&segment)?.set("/static_resources/clusters/segment/nonsense", json!(1))?;
+    let rejected = without_filter(&segment)?.set("/static_resources/clusters/segment/nonsense", json!(1))?;
 
-    let validation = envoy::validate(refused.clone(), Options::default()).await?;
+    let validation = envoy::validate(rejected.clone(), Options::default()).await?;
     assert!(!validation.accepted);
     assert!(validation.log.contains("nonsense"), "{}", validation.log);
 
-    let error = Envoy::start(refused, Options::default()).await.unwrap_err().to_string();
+    let error = Envoy::start(rejected, Options::default()).await.unwrap_err().to_string();
     assert!(error.contains("nonsense"), "{error}");
 
     assert!(envoy::validate(without_filter(&segment)?, Options::default()).await?.accepted);
@@ -147,7 +147,7 @@ async fn a_refused_configuration_fails_with_envoys_words() -> Result<()> {
 }
 
 #[tokio::test]
-async fn its_environment_is_what_it_is_given() -> Result<()> {
+async fn envoy_gets_only_the_environment_it_is_given() -> Result<()> {
     let segment = Segment::start().await?;
     let options = Options::default().env("A_VARIABLE", "and its value");
     let envoy = Envoy::start(without_filter(&segment)?, options).await?;

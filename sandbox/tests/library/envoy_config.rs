@@ -89,7 +89,7 @@ fn every_listener_moves_to_loopback() -> Result<()> {
 }
 
 #[test]
-fn a_cluster_follows_what_it_points_to() -> Result<()> {
+fn a_cluster_for_the_admin_interface_follows_its_port() -> Result<()> {
     let config = Config::from_yaml(TWO_LISTENERS)?.on_loopback()?;
     let admin = port(&config, "/admin/address")?;
     assert!(admin != 0 && admin != 9901);
@@ -145,7 +145,7 @@ fn holding_request_headers_or_buffering_them() -> Result<()> {
 }
 
 #[test]
-fn paths_count_or_name_what_is_in_lists() -> Result<()> {
+fn paths_select_list_items_by_index_or_name() -> Result<()> {
     let config = Config::from_yaml("list: [ { name: a, n: 1 }, { name: b, n: 2 }, 3 ]")?;
     assert_eq!(config.get("/list/b/n")?, 2);
     assert_eq!(config.get("/list/0/n")?, 1);

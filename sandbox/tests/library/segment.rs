@@ -100,7 +100,7 @@ mod answers {
     }
 
     #[tokio::test]
-    async fn success_whoever_the_event_is_about() -> Result<()> {
+    async fn success_with_any_user_id_or_none() -> Result<()> {
         let segment = plain().await?;
         for body in ["{}", r#"{"event":"e"}"#, r#"{"event":"e","userId":7}"#] {
             assert_eq!(post(&segment, "/v1/track", body).await?.status, 200, "{body}");
@@ -315,7 +315,7 @@ mod ledger {
     }
 
     #[tokio::test]
-    async fn clearing_forgets_what_was_and_what_is_under_way() -> Result<()> {
+    async fn clearing_forgets_past_and_pending_calls() -> Result<()> {
         let segment = plain().await?;
         let arrived = delay_the_first(&segment, Duration::from_millis(10));
         let clear = async {
@@ -331,7 +331,7 @@ mod ledger {
     }
 
     #[tokio::test]
-    async fn waiting_in_vain_tells_what_was_seen() -> Result<()> {
+    async fn a_wait_that_times_out_tells_what_was_seen() -> Result<()> {
         let segment = plain().await?;
         track(&segment).await?;
         let error = segment.wait_for(2, Duration::from_millis(1)).await.unwrap_err();
@@ -340,7 +340,7 @@ mod ledger {
     }
 
     #[tokio::test]
-    async fn switched_off_it_only_counts() -> Result<()> {
+    async fn without_recording_calls_are_only_counted() -> Result<()> {
         let options = Options { transport: Transport::Plain, recording: Recording::Off, ..Options::default() };
         let segment = Segment::start_with(options).await?;
         track(&segment).await?;

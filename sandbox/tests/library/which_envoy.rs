@@ -32,7 +32,7 @@ fn said(output: &Output) -> String {
 const ANSWER: &str = "envoy  version: 0123456/1.40.0/Clean/RELEASE/BoringSSL";
 
 #[test]
-fn the_one_that_is_named_comes_first() -> Result<()> {
+fn the_envoy_that_the_variable_names_comes_first() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let named = folder.path().join("named");
     script(&named, ANSWER)?;
@@ -43,7 +43,7 @@ fn the_one_that_is_named_comes_first() -> Result<()> {
 }
 
 #[test]
-fn one_that_is_named_and_is_not_envoy_is_an_error() -> Result<()> {
+fn a_named_program_that_is_not_envoy_is_an_error() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let named = folder.path().join("named");
     for missing in [true, false] {
@@ -58,7 +58,7 @@ fn one_that_is_named_and_is_not_envoy_is_an_error() -> Result<()> {
 }
 
 #[test]
-fn then_the_one_on_the_path() -> Result<()> {
+fn without_the_variable_the_envoy_on_the_path_is_taken() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let envoy = folder.path().join("envoy");
     script(&envoy, ANSWER)?;
@@ -68,7 +68,7 @@ fn then_the_one_on_the_path() -> Result<()> {
 }
 
 #[test]
-fn a_version_is_installed_and_that_takes_python() -> Result<()> {
+fn installing_a_version_needs_python() -> Result<()> {
     let folder = tempfile::tempdir()?;
     script(&folder.path().join("envoy"), ANSWER)?;
     let output = sandbox_envoy(folder.path()).env("ENVOY_VERSION", "0.0.0").output()?;

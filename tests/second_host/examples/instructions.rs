@@ -98,7 +98,7 @@ impl Guest {
         guest.call::<_, ()>("proxy_on_context_create", (ROOT, 0))?;
         guest.call::<_, u32>("proxy_on_vm_start", (ROOT, 0))?;
         let (configured, _) = guest.call::<_, u32>("proxy_on_configure", (ROOT, CONFIGURATION.len() as u32))?;
-        ensure!(configured == 1, "the module refuses its configuration");
+        ensure!(configured == 1, "the module rejects its configuration");
         Ok(guest)
     }
 

@@ -72,7 +72,7 @@ impl Program {
             complaints.check("at the start")?;
             match started {
                 Started::Serving(root) => Ok((guest, root)),
-                Started::Refused { callback, .. } => bail!("the module did not say why it refuses {callback}"),
+                Started::Refused { callback, .. } => bail!("the module did not say why it rejects {callback}"),
             }
         })?;
         Ok(Gateway { guest, root, kind, complaints, log, metrics })

@@ -84,7 +84,7 @@ fn with_trailers() -> Request {
 }
 
 #[test]
-fn what_a_module_may_do_is_served() -> Result<()> {
+fn permitted_calls_are_served() -> Result<()> {
     let early = [GET_HEADERS, PAUSE].concat();
     let late = [GET_HEADERS, GET_BODY, PAUSE].concat();
     let last = [GET_HEADERS, GET_BODY, CONTINUE].concat();
@@ -109,60 +109,60 @@ fn what_a_module_may_do_is_served() -> Result<()> {
 }
 
 #[test]
-fn what_the_phase_does_not_allow_is_complained_about() {
-    let refused = |callbacks: &[(&str, &str)], complaint: &str| {
+fn calls_in_the_wrong_phase_are_complained_about() {
+    let rejected = |callbacks: &[(&str, &str)], complaint: &str| {
         let error = serve(KIND, callbacks, &with_trailers()).unwrap_err();
         assert_eq!(format!("{error:#}"), complaint);
     };
     let then = |code: &str, action: &str| [code, action].concat();
     // Headers that were sent on, or have not come.
-    refused(
+    rejected(
         &[("body", &then(GET_HEADERS, CONTINUE))],
         "proxy_on_request_body: proxy_get_header_map_pairs was answered BadArgument",
     );
-    refused(
+    rejected(
         &[("trailers", &then(SET_HEADERS, CONTINUE))],
         "proxy_on_request_trailers: proxy_set_header_map_pairs was answered BadArgument",
     );
-    refused(
+    rejected(
         &[("headers", &then(GET_ANSWER, CONTINUE))],
         "proxy_on_request_headers: proxy_get_header_map_pairs was answered BadArgument",
     );
-    refused(&[("log", SET_HEADERS)], "proxy_on_log: proxy_set_header_map_pairs was answered BadArgument");
+    rejected(&[("log", SET_HEADERS)], "proxy_on_log: proxy_set_header_map_pairs was answered BadArgument");
     // A body that was sent on, or has not come.
-    refused(
+    rejected(
         &[("headers", &then(GET_BODY, CONTINUE))],
         "proxy_on_request_headers: proxy_get_buffer_bytes was answered NotFound",
     );
-    refused(
+    rejected(
         &[("trailers", &then(APPEND, CONTINUE))],
         "proxy_on_request_trailers: proxy_set_buffer_bytes was answered NotFound",
     );
     // A second answer.
     let twice = [REPLY, REPLY, PAUSE].concat();
-    refused(&[("headers", &twice)], "proxy_on_request_headers: proxy_send_local_response was answered BadArgument");
-    refused(
+    rejected(&[("headers", &twice)], "proxy_on_request_headers: proxy_send_local_response was answered BadArgument");
+    rejected(
         &[("answer", &then(REPLY, CONTINUE))],
         "proxy_on_response_headers: proxy_send_local_response was answered BadArgument",
     );
     // Metrics outside of the configuration, unknown ones, and changes that are none.
-    refused(&[("initialize", DEFINE)], "at the start: proxy_define_metric was answered NotFound");
-    refused(
+    rejected(&[("initialize", DEFINE)], "at the start: proxy_define_metric was answered NotFound");
+    rejected(
         &[("headers", &then(DEFINE, CONTINUE))],
         "proxy_on_request_headers: proxy_define_metric was answered BadArgument",
     );
-    refused(
+    rejected(
         &[("headers", &then(&increment(1, 1), CONTINUE))],
         "proxy_on_request_headers: proxy_increment_metric was answered NotFound",
     );
     let define = then(DEFINE, "(i32.const 1)");
-    refused(
+    rejected(
         &[("configure", &define), ("headers", &then(&increment(1, 0), CONTINUE))],
         "proxy_on_request_headers: proxy_increment_metric was answered BadArgument",
     );
     // Memory that is not there.
     let elsewhere = GET_HEADERS.replace("(i32.const 8)", "(i32.const 131070)");
-    refused(
+    rejected(
         &[("headers", &then(&elsewhere, CONTINUE))],
         "proxy_on_request_headers: proxy_get_header_map_pairs was answered InvalidMemoryAccess",
     );
@@ -173,7 +173,7 @@ fn what_the_phase_does_not_allow_is_complained_about() {
 }
 
 #[test]
-fn what_no_upstream_would_understand_is_not_sent_there() {
+fn a_request_that_upstream_would_not_understand_is_an_error() {
     for (callbacks, complaint) in [
         // The length was announced with the headers.
         (&[("body", [APPEND, CONTINUE].concat())], "content-length 7 for 8 bytes"),
@@ -187,7 +187,7 @@ fn what_no_upstream_would_understand_is_not_sent_there() {
 }
 
 #[test]
-fn whoever_pauses_and_never_continues_hangs() {
+fn a_module_that_never_continues_hangs() {
     let post = Request::post(BODY);
     for callback in ["headers", "body", "trailers"] {
         let error = serve(KIND, &[(callback, PAUSE)], &with_trailers()).map(|_| ());
@@ -201,7 +201,7 @@ fn whoever_pauses_and_never_continues_hangs() {
 }
 
 #[test]
-fn a_host_without_extras_refuses_them_and_does_not_complain() -> Result<()> {
+fn a_host_without_extras_rejects_them_and_does_not_complain() -> Result<()> {
     let kind = Kind { has_extras: false, ..KIND };
     let configure = [DEFINE, "(i32.const 1)"].concat();
     let headers = [SET_PROPERTY, GET_PROPERTY, CONTINUE].concat();

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use sandbox::envoy::{VERSIONS, workspace_root};
-use sandbox::marked::write_between;
+use sandbox::generated::write_between;
 use tests::skip::SKIPS_FILE;
 
 /// The targets whose tests run on Envoy.

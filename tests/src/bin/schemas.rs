@@ -133,7 +133,7 @@ fn add_definition(name: &str, all: &Value, to: &mut Map<String, Value>) {
     }
 }
 
-/// Refuses the fields that a custom kind does not name, as the API server does when kubectl applies a manifest.
+/// Rejects the fields that a custom kind does not name, as the API server does when kubectl applies a manifest.
 fn close(schema: &mut Value) {
     let Some(object) = schema.as_object_mut() else { return };
     let closed = object.contains_key("properties")

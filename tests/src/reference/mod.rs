@@ -28,7 +28,7 @@ pub enum Outcome {
     /// A 204, for want of a customer.
     Ignored,
     /// A 400 with this code.
-    Refused(&'static str),
+    Rejected(&'static str),
 }
 
 /// A track call but for its properties. Refuses to be read from an object in which a key is missing, unknown or twice.
@@ -95,12 +95,12 @@ pub fn compare_redacted(body: &[u8]) {
 
 fn expected(body: &[u8]) -> Outcome {
     if body.is_empty() {
-        return Outcome::Refused("empty_body");
+        return Outcome::Rejected("empty_body");
     }
-    let Some(document) = Document::read(body) else { return Outcome::Refused("malformed_json") };
+    let Some(document) = Document::read(body) else { return Outcome::Rejected("malformed_json") };
     let event: &Value = &document.parse().unwrap();
     if !event.is_object() {
-        return Outcome::Refused("not_an_object");
+        return Outcome::Rejected("not_an_object");
     }
     // Null where there is no such key, or no object to have it.
     let user_id = match &event["customer"]["id"] {
@@ -109,10 +109,10 @@ fn expected(body: &[u8]) -> Outcome {
         Value::Number(id) if is_zero(document.literal(id)) => return Outcome::Ignored,
         Value::String(id) => id.clone(),
         Value::Number(id) => document.literal(id).to_owned(),
-        Value::Bool(true) | Value::Array(_) | Value::Object(_) => return Outcome::Refused("invalid_customer_id"),
+        Value::Bool(true) | Value::Array(_) | Value::Object(_) => return Outcome::Rejected("invalid_customer_id"),
     };
     let Some(kind) = event["type"].as_str().filter(|kind| !kind.is_empty()) else {
-        return Outcome::Refused("invalid_type");
+        return Outcome::Rejected("invalid_type");
     };
     Outcome::Call(Box::new(Call {
         event: kind.replace('.', "_"),
@@ -224,7 +224,7 @@ fn filtered(settings: &str, body: &[u8]) -> Result<mapping::Call, Outcome> {
     match filter.complete(body) {
         Step::Forward(None, call) => Ok(call),
         Step::Reply(reply) if (reply.status(), reply.code()) == (204, "no_customer") => Err(Outcome::Ignored),
-        Step::Reply(reply) if reply.status() == 400 => Err(Outcome::Refused(reply.code())),
+        Step::Reply(reply) if reply.status() == 400 => Err(Outcome::Rejected(reply.code())),
         step => panic!("{step:?}"),
     }
 }

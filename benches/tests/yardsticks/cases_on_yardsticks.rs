@@ -4,16 +4,16 @@ use anyhow::{Context, Result};
 use benches::yardstick::{Gateway, Variant};
 use sandbox::segment::{Options, Segment, Transport};
 use serde_json::Value;
+use tests::case_runner::{hold_to, options};
 use tests::cases::{Call, cases};
-use tests::edge::{Edge, refuses_large_bodies};
-use tests::portable::{hold_to, options};
+use tests::edge::{Edge, rejects_large_bodies};
 
 #[tokio::test]
-async fn holds_on_envoy_with_a_lua_filter() -> Result<()> {
+async fn the_cases_hold_with_a_lua_filter() -> Result<()> {
     let segment = Segment::start().await?;
     let gateway = Gateway::start(Variant::Lua, &segment, Ok, options(), &[]).await?;
     let mut cases = cases()?;
-    if refuses_large_bodies().await? {
+    if rejects_large_bodies().await? {
         cases.retain(|case| !case.is_large());
     }
     hold_to(cases, &Edge { envoy: gateway.envoy, segment }, |_, _| Ok(())).await
@@ -21,7 +21,7 @@ async fn holds_on_envoy_with_a_lua_filter() -> Result<()> {
 
 /// It reads and writes the event anew: the table's other cases ask for more than a user of a function would.
 #[tokio::test]
-async fn holds_on_envoy_with_a_function_for_documented_events() -> Result<()> {
+async fn the_cases_of_documented_events_hold_with_a_function() -> Result<()> {
     let segment = Segment::start_with(Options { transport: Transport::Plain, ..Default::default() }).await?;
     let gateway = Gateway::start(Variant::Node, &segment, Ok, options(), &[]).await?;
     let mut cases = cases()?;

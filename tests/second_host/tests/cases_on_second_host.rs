@@ -18,7 +18,7 @@ fn start(kind: Kind) -> Result<Gateway> {
 }
 
 #[test]
-fn holds_on_every_kind_of_host() -> Result<()> {
+fn the_cases_hold_on_every_kind_of_host() -> Result<()> {
     let mut failures = Vec::new();
     for kind in Kind::all() {
         let mut gateway = start(kind)?;
@@ -35,7 +35,7 @@ fn holds_on_every_kind_of_host() -> Result<()> {
 }
 
 #[test]
-fn what_became_of_the_requests_is_counted_where_there_are_metrics() -> Result<()> {
+fn outcomes_are_counted_on_hosts_with_metrics() -> Result<()> {
     for kind in Kind::all() {
         let mut gateway = start(kind)?;
         let (mut forwarded, mut rejected) = (0, 0);
@@ -54,7 +54,7 @@ fn what_became_of_the_requests_is_counted_where_there_are_metrics() -> Result<()
 }
 
 #[test]
-fn a_wrong_configuration_is_refused_with_a_line_that_names_the_field() {
+fn a_wrong_configuration_is_rejected_with_a_line_that_names_the_field() {
     for kind in Kind::all() {
         for (configuration, environment, line) in [
             (r#"{"wirte_key":1}"#, &ENVIRONMENT[..], "wirte_key: unknown field"),

@@ -3,22 +3,22 @@
 
 use anyhow::Result;
 use sandbox::segment::Segment;
+use tests::case_runner::{hold_to, options};
 use tests::cases::cases;
-use tests::edge::{Edge, refuses_large_bodies};
-use tests::portable::{hold_to, options};
+use tests::edge::{Edge, rejects_large_bodies};
 
 #[tokio::test]
-async fn holds_on_envoy_while_headers_are_held() -> Result<()> {
+async fn the_cases_hold_while_envoy_holds_headers() -> Result<()> {
     let edge = Edge::start_between(Segment::start().await?, Ok, options()).await?;
     let mut cases = cases()?;
-    if refuses_large_bodies().await? {
+    if rejects_large_bodies().await? {
         cases.retain(|case| !case.is_large());
     }
     hold_to(cases, &edge, |_, _| Ok(())).await
 }
 
 #[tokio::test]
-async fn holds_on_envoy_while_a_buffer_filter_holds_all() -> Result<()> {
+async fn the_cases_hold_while_a_buffer_filter_holds_the_request() -> Result<()> {
     let buffered = |config: sandbox::envoy::Config| config.hold_request_headers(false);
     let edge = Edge::start_between(Segment::start().await?, buffered, options()).await?;
     hold_to(cases()?, &edge, |_, _| Ok(())).await
