@@ -1,8 +1,7 @@
 //! The events of the benchmark, and their sizes.
 
+use sandbox::synthetic;
 use serde::{Deserialize, Serialize};
-
-use crate::body;
 
 /// 1 KiB, in bytes.
 pub const KIB: usize = 1024;
@@ -19,7 +18,7 @@ pub struct Event {
 impl Event {
     /// What is sent.
     pub fn body(self) -> String {
-        body::of_size(self.bytes, self.customer.then_some("acme"))
+        synthetic::event(self.bytes, self.customer.then_some("acme"))
     }
 }
 

@@ -7,12 +7,11 @@ use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, ensure};
-use benches::body;
 use benches::yardstick::{Gateway, Variant};
 use sandbox::envoy::Options;
 use sandbox::segment::Segment;
 use sandbox::stigg::Webhook;
-use sandbox::workspace_root;
+use sandbox::{synthetic, workspace_root};
 use serde_json::Value;
 
 /// One load at a time, so that none slows down another.
@@ -105,7 +104,7 @@ async fn reading_nothing_sends_the_same_bytes() -> Result<()> {
         let options = Options::default().env("SEGMENT_WRITE_KEY", "wk0123456789").env("STIGG_WEBHOOK_SECRET", secret);
         let gateway = Gateway::start(variant, &segment, Ok, options, &[]).await?;
         for size in [512, 31 * 1024] {
-            let webhook = Webhook::new(body::of_size(size, Some("acme"))).secret(secret);
+            let webhook = Webhook::new(synthetic::event(size, Some("acme"))).secret(secret);
             assert_eq!(webhook.send(&gateway.envoy.url("/webhooks/stigg")).await?.status, 200);
         }
         let calls = segment.calls().into_iter().map(|mut call| {

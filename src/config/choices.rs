@@ -7,7 +7,8 @@ use crate::envelope::Also;
 use crate::event_name::{EventName, Style};
 use crate::identity::{NAME, VERSION};
 use crate::mapping::{Choices, EventTypes, Place};
-use crate::path::{Path, Pattern};
+use crate::path::Path;
+use crate::pattern::Pattern;
 use crate::redact::{Listed, Redaction};
 
 const USER_ID: &str = "user_id";

@@ -28,6 +28,8 @@ pub mod mapping;
 pub mod metrics;
 #[path = "../../../src/path.rs"]
 pub mod path;
+#[path = "../../../src/pattern.rs"]
+pub mod pattern;
 #[path = "../../../src/redact.rs"]
 pub mod redact;
 #[path = "../../../src/reply.rs"]

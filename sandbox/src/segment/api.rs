@@ -1,5 +1,4 @@
-//! What Segment checks before it answers, and what it famously does not: who the event is about, or whether the write
-//! key exists.
+//! The checks that Segment makes before it answers. It checks neither the user id nor whether the write key exists.
 
 use base64ct::{Base64, Encoding};
 use hyper::header::AUTHORIZATION;
@@ -10,13 +9,13 @@ use serde_json::{Value, json};
 
 use super::Call;
 
-/// The most a single call may weigh.
+/// The largest size of a single call.
 pub const MAX_CALL_BYTES: usize = 32 * 1024;
 
-/// The most a batch may weigh; each call in it is bound by [`MAX_CALL_BYTES`] all the same.
+/// The largest size of a batch; each call in it is also limited to [`MAX_CALL_BYTES`].
 pub const MAX_BATCH_BYTES: usize = 500 * 1024;
 
-/// The stand-in's idea of a write key too short to be one. Segment's own bound is not published.
+/// The stand-in rejects shorter write keys. Segment does not publish its own limit.
 pub const SHORTEST_WRITE_KEY: usize = 4;
 
 /// Why Segment rejects a call.
@@ -36,7 +35,7 @@ const fn rejection<T>(status: u16, message: &'static str) -> Result<T, Rejection
     Err(Rejection { status, message })
 }
 
-/// The user name of Basic authentication, which is where Segment expects the write key.
+/// The user name of Basic authentication: Segment expects the write key there.
 pub(super) fn write_key(headers: &HeaderMap) -> Option<String> {
     let (scheme, credentials) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {
@@ -47,7 +46,7 @@ pub(super) fn write_key(headers: &HeaderMap) -> Option<String> {
     Some(write_key.to_owned())
 }
 
-/// Whether Segment would answer 200.
+/// Checks whether Segment would answer 200.
 pub(super) fn check(call: &Call) -> Result<(), Rejection> {
     let path = call.path.split('?').next().unwrap_or_default();
     let check_body = match (&call.method, path) {
@@ -67,7 +66,7 @@ fn check_single(body: &[u8]) -> Result<(), Rejection> {
         return rejection(400, "call exceeds 32 KiB");
     }
     let is_object = body.trim_ascii_start().starts_with(b"{");
-    // Not built as a value: this is on the path of benchmarks.
+    // Without building a value, because benchmarks measure this too.
     if !is_object || serde_json::from_slice::<IgnoredAny>(body).is_err() {
         return rejection(400, "malformed JSON");
     }

@@ -2,8 +2,8 @@
 //! host calls it and is called by it. A change can be judged by them without noise: they are the same in every run and on
 //! every machine. The engine counts the instructions as fuel; the host is as little of one as will do.
 
-#[path = "../../../benches/src/body.rs"]
-mod body;
+#[path = "../../../sandbox/src/synthetic.rs"]
+mod synthetic;
 
 use second_host::fixtures::repository;
 use wasmtime::error::Context;
@@ -65,7 +65,7 @@ fn main() -> Result<()> {
         let module = Module::from_file(&engine, &file).with_context(|| format!("{}: `make build`", file.display()))?;
         for size in SIZES {
             let mut guest = Guest::start(&engine, &module)?;
-            let ([headers, body, rest], calls) = guest.serve(&body::of_size(size, Some("acme")))?;
+            let ([headers, body, rest], calls) = guest.serve(&synthetic::event(size, Some("acme")))?;
             let (kib, all) = (size as f64 / 1024.0, headers + body + rest);
             println!("| {name} | {kib} | {headers} | {body} | {rest} | {all} | {calls} |");
         }
