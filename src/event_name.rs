@@ -9,7 +9,7 @@ pub struct EventName {
     pub style: Style,
     /// The text before it, escaped for JSON.
     pub prefix: Vec<u8>,
-    /// Types that have a name of their own, each with that name, escaped for JSON. Prefix and style do not apply to it.
+    /// Types that the configuration renames, each with its name, escaped for JSON. Prefix and style do not apply to it.
     pub renamed: Vec<(String, Vec<u8>)>,
 }
 
@@ -48,7 +48,7 @@ impl EventName {
         }
     }
 
-    /// The name of its own that a type has, if it has one.
+    /// The configuration's name for a type, if it has one.
     pub fn renamed(&self, kind: Str<'_>) -> Option<&[u8]> {
         self.renamed.iter().find(|(renamed, _)| kind.is(renamed)).map(|(_, name)| name.as_slice())
     }

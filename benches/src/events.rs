@@ -11,12 +11,12 @@ pub const KIB: usize = 1024;
 pub struct Event {
     /// Its size, in bytes.
     pub bytes: usize,
-    /// Whether it is about a customer, and to be sent on.
+    /// Whether it is about a customer, and is sent to Segment.
     pub customer: bool,
 }
 
 impl Event {
-    /// What is sent.
+    /// The body of the webhook.
     pub fn body(self) -> String {
         synthetic::event(self.bytes, self.customer.then_some("acme"))
     }

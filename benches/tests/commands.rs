@@ -1,4 +1,4 @@
-//! `make bench`, `make soak` and `make report`. They run as briefly as possible: the tests check that they measure, not what.
+//! `make bench`, `make soak` and `make report`, run as briefly as possible: the tests do not check the measured values.
 //! The filter and the yardsticks must have been built, and wrk and Node.js must be installed.
 
 use std::fs;
@@ -14,7 +14,7 @@ use sandbox::stigg::Webhook;
 use sandbox::{synthetic, workspace_root};
 use serde_json::Value;
 
-/// One load at a time, so that none slows down another.
+/// Allows one load at a time, so that loads do not slow each other down.
 fn turn() -> MutexGuard<'static, ()> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
@@ -94,7 +94,7 @@ fn the_page_its_plots_and_the_readme_say_what_the_results_say() -> Result<()> {
     Ok(())
 }
 
-/// Otherwise the difference between the two would not be the reading alone.
+/// So that reading is the only difference between the two.
 #[tokio::test]
 async fn reading_nothing_sends_the_same_bytes() -> Result<()> {
     let mut sent = Vec::new();

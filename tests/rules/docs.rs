@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use sandbox::envoy::workspace_root;
 use serde_json::Value;
 use stigg_segment::config::Config;
-use stigg_segment::path::Pattern;
+use stigg_segment::pattern::Pattern;
 use tests::fixtures::{Fixture, fixtures};
 use tests::outcome::*;
 use tests::pages::{blocks, pages, read};

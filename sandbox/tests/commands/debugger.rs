@@ -1,4 +1,4 @@
-//! The debugger's page, in a real browser, over `sandbox run`.
+//! The debugger's page of `sandbox run`, in a real browser.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -44,7 +44,7 @@ fn choose_first(page: &mut Page, event_type: &str) -> Result<()> {
     until_shown(page, event_type)
 }
 
-/// The lines of one side that have a mark, without what tells it to a screen reader.
+/// The lines of one side that have a mark, without the text for screen readers.
 fn lines(page: &mut Page, mark: &str, side: &str) -> Result<Vec<String>> {
     let cells = format!("document.querySelectorAll('tr.{mark} td:{side}-child .text')");
     Ok(serde_json::from_value(page.value(&format!("Array.from({cells}, (cell) => cell.textContent)"))?)?)

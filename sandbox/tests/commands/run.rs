@@ -37,7 +37,7 @@ fn it_ends_in_good_order_when_told_to_stop() -> Result<()> {
 async fn it_ends_in_good_order_when_nobody_reads_its_output() -> Result<()> {
     let mut run = Run::start()?;
     run.close_output();
-    // It may end before it has answered.
+    // It may end before it answers.
     let _ = run.send(r#"{"type":"a","customer":{"id":"customer-1"}}"#).await;
     assert!(run.ended()?.success());
     assert!(run.envoy_ends()?);

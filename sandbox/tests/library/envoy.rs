@@ -1,4 +1,4 @@
-//! The launcher, on a real Envoy with the shipped configuration. The filter plays no part here and is taken out.
+//! The launcher, on a real Envoy with the shipped configuration. These tests do not need the filter and remove it.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Retries are taken out as well, so that one request is one attempt.
+/// Removes the retries as well, so that one request is one attempt.
 fn without_filter(segment: &Segment) -> Result<Config> {
     Config::sandboxed(segment)?
         .remove(&format!("{}/http_filters/stigg_segment", envoy::HTTP_CONNECTION_MANAGER))?
@@ -114,11 +114,11 @@ async fn stopping_it_is_a_good_end_and_killing_it_is_not() -> Result<()> {
     let envoy = start(&segment).await?;
     envoy.kill()?;
     assert!(!envoy.exited().await.success());
-    envoy.kill()?; // again: there is nothing to kill any more, nor is another process hit
+    envoy.kill()?; // again: it is gone, and no other process is hit
     Ok(())
 }
 
-/// A thread of a pool, say, must not take Envoy with it when it ends.
+/// A thread that ends, for example one of a pool, must not end Envoy.
 #[tokio::test]
 async fn it_does_not_depend_on_the_thread_that_started_it() -> Result<()> {
     let segment = Segment::start().await?;
