@@ -1,5 +1,5 @@
-//! The table of [`tests::cases`] on a real Envoy, in each of the two ways to hold a request back. `second_host` holds
-//! another implementation of proxy-wasm to the same table.
+//! The cases of [`tests::cases`] on a real Envoy, in each of the two ways to hold a request back. `second_host` runs the same
+//! cases on another implementation of proxy-wasm.
 
 use anyhow::Result;
 use sandbox::segment::Segment;

@@ -1,4 +1,4 @@
-//! What an operator does while webhooks keep coming: probe it, rotate secrets and certificates, limit it, end it.
+//! Operations under load: health checks, rotation of secrets and certificates, rate limits, shutdown.
 
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
@@ -23,7 +23,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-/// A folder that stands for /etc/envoy, with the files of deploy/sds in it.
+/// A folder in place of /etc/envoy, with the files of deploy/sds.
 fn etc_envoy() -> Result<TempDir> {
     let etc = tempfile::tempdir()?;
     for folder in ["sds", "certs", "secrets"] {
@@ -36,7 +36,7 @@ fn etc_envoy() -> Result<TempDir> {
     Ok(etc)
 }
 
-/// Waits until something holds.
+/// Waits until a condition holds.
 async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
     let wait = async {
         while !holds().await? {
@@ -51,14 +51,14 @@ fn below(etc: &TempDir, text: &str) -> String {
     text.replace("/etc/envoy", etc.path().to_str().unwrap())
 }
 
-/// Replaces a file as it must be: by a rename.
+/// Replaces a file by a rename, as Envoy requires.
 fn replace(folder: &Path, file: &str, content: &str) -> Result<()> {
     let new = folder.join(format!(".{file}"));
     std::fs::write(&new, content)?;
     Ok(std::fs::rename(new, folder.join(file))?)
 }
 
-/// envoy.yaml after the sed command that its head gives for a variant.
+/// envoy.yaml after the sed command that its first comment gives for a variant.
 fn variant(expressions: &[&str], etc: &TempDir, segment: &Segment) -> Result<Config> {
     let mut sed = Command::new("sed");
     for expression in expressions {
@@ -75,7 +75,7 @@ async fn the_health_check_is_answered_by_envoy_itself() -> Result<()> {
     let edge = Edge::start().await?;
     let probe = async || Webhook::new("").method("GET".parse()?).send(&edge.envoy.url("/healthz")).await;
     assert_eq!(probe().await?.status, 200);
-    // While it drains, the load balancer is told to look elsewhere.
+    // While it drains, it tells the load balancer to use other instances.
     edge.envoy.admin_post("/healthcheck/fail").await?;
     assert_eq!(probe().await?.status, 503);
     assert_eq!(edge.send_event(EVENT).await?.status, 200);
@@ -142,7 +142,7 @@ async fn secrets_from_files_are_rotated_under_load_without_a_failed_request() ->
     replace(&secrets, "stigg", &format!("{NEW_SECRET}\n{SECRET}\n"))?;
     eventually("the new secret is valid", async || Ok(send(&edge, NEW_SECRET).await? == 200)).await?;
     some_more().await?;
-    uses_new.store(true, Relaxed); // Stigg is given the new one
+    uses_new.store(true, Relaxed); // Stigg gets the new one
     replace(&secrets, "segment", &basic(NEW_KEY))?;
     let last_key = || edge.segment.calls().last().and_then(|call| call.write_key.clone());
     eventually("the new write key is used", async || Ok(last_key().as_deref() == Some(NEW_KEY))).await?;
@@ -154,7 +154,7 @@ async fn secrets_from_files_are_rotated_under_load_without_a_failed_request() ->
     load.abort();
     let keys: Vec<_> = edge.segment.calls().into_iter().map(|call| call.write_key.unwrap()).collect();
     assert!(keys.iter().all(|key| key == WRITE_KEY || key == NEW_KEY));
-    // Nothing shows them.
+    // The secrets do not show.
     let dump = edge.envoy.admin_get("/config_dump").await?;
     for secret in [SECRET, NEW_SECRET, WRITE_KEY, NEW_KEY, &basic(NEW_KEY)] {
         assert!(!dump.contains(secret) && !edge.envoy.log().contains(secret), "{secret}");
@@ -187,7 +187,7 @@ async fn the_certificate_is_replaced_while_connections_come() -> Result<()> {
     let certs = etc.path().join("certs");
     let issue = || -> Result<_> {
         let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
-        // The key first: Envoy reads both once the certificate has changed, and keeps the old pair until they match.
+        // The key first: Envoy reads both when the certificate changes, and keeps the old pair until they match.
         replace(&certs, "tls.key", &certificate.signing_key.serialize_pem())?;
         replace(&certs, "tls.crt", &certificate.cert.pem())?;
         Ok(certificate.cert)
@@ -212,7 +212,7 @@ async fn the_certificate_is_replaced_while_connections_come() -> Result<()> {
     eventually("the second certificate is served", async || Ok(exchange(&second).await.is_ok())).await?;
     assert!(exchange(&second).await?.starts_with("HTTP/1.1 200 OK"));
     assert!(exchange(&first).await.is_err());
-    // Plain HTTP is not spoken there.
+    // The listener does not accept plain HTTP.
     let mut plain = edge.connect().await?;
     plain.send(post(EVENT)).await?;
     assert_eq!(plain.closed().await?, "");
@@ -234,7 +234,7 @@ fn pid(child: &Child) -> Pid {
     Pid::from_raw(child.id().try_into().unwrap())
 }
 
-/// A process and all it has started; ended with it.
+/// A process group. Dropping it ends all its processes.
 struct Group(Child);
 
 impl Drop for Group {
@@ -291,7 +291,7 @@ async fn on_sigterm_every_accepted_webhook_is_still_answered() -> Result<()> {
     Ok(())
 }
 
-/// Ports nobody listens on, for an Envoy whose admin interface a script must know.
+/// Free ports, for an Envoy whose admin interface a script must know.
 fn free_ports() -> Result<[u16; 2]> {
     let sockets = [std::net::TcpListener::bind("127.0.0.1:0")?, std::net::TcpListener::bind("127.0.0.1:0")?];
     Ok([sockets[0].local_addr()?.port(), sockets[1].local_addr()?.port()])

@@ -109,7 +109,7 @@ fn anchor(heading: &str) -> String {
     kept.replace(' ', "-")
 }
 
-/// Whether a link on a page, or a place named like one, is there.
+/// Whether the target of a link on a page exists.
 fn leads_somewhere(page: &str, link: &str) -> Result<bool> {
     let (file, fragment) = link.split_once('#').unwrap_or((link, ""));
     let file = match file {

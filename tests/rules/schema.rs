@@ -1,4 +1,4 @@
-//! The JSON Schema of the configuration says the same as the parser, about the same cases.
+//! The JSON Schema of the configuration agrees with the parser on the same cases.
 
 use boon::{Compiler, Schemas};
 use serde_json::{Value, json};

@@ -1,5 +1,5 @@
-//! What the tests share. Each target needs more than the one before: `rules` needs nothing, `envoy` a real Envoy,
-//! `deploy` also the tools that manifests and images are made for. `ledger` takes its time.
+//! Code that the tests share. Each target needs more than the one before: `rules` needs nothing, `envoy` a real Envoy,
+//! `deploy` also the tools for manifests and images. `ledger` takes long.
 
 pub mod case_runner;
 pub mod cases;

@@ -1,9 +1,9 @@
-//! What holds for every configuration, whatever is written in it.
+//! Checks that hold for every configuration, valid or not.
 
 use stigg_segment::config::Config;
 
-/// Panics where [`Config::parse`] does, where it says more than one line at a time, and where what it says depends on a
-/// secret. Returns whether the configuration is right.
+/// Panics if [`Config::parse`] panics, if a message has more than one line, or if a message depends on a secret. Returns
+/// whether the configuration is valid.
 pub fn check(json: &[u8]) -> bool {
     let shown = shown(json, 'k');
     for line in &shown {
@@ -21,7 +21,7 @@ pub fn check(json: &[u8]) -> bool {
     Config::parse(json, |name| variable(name, 'k')).is_ok()
 }
 
-/// Everything that a person may get to see of a configuration, line by line.
+/// All messages and debug output for a configuration, line by line.
 fn shown(json: &[u8], secret: char) -> Vec<String> {
     match Config::parse(json, |name| variable(name, secret)) {
         Ok(config) => [format!("{config:?}")].into_iter().chain(config.warnings).collect(),
@@ -29,7 +29,7 @@ fn shown(json: &[u8], secret: char) -> Vec<String> {
     }
 }
 
-/// An environment in which the name of a variable says what it is set to, a secret of one letter in some way.
+/// An environment in which a variable's name decides its value, made of one letter.
 fn variable(name: &str, secret: char) -> Option<String> {
     let secret = secret.to_string();
     match name.as_bytes().first() {
@@ -41,11 +41,11 @@ fn variable(name: &str, secret: char) -> Option<String> {
     }
 }
 
-/// The text with other letters and digits in every string that may be a secret. `json` need not be well-formed: up to
-/// where it no longer is, this finds the strings, and further than that nothing reads.
+/// The text with other letters and digits in every string that may be a secret. `json` may be malformed: this finds the
+/// strings up to the error, and the parser reads no further.
 fn with_other_secrets(json: &[u8]) -> Vec<u8> {
     let mut changed = json.to_vec();
-    // Of each object that is open the key that is its turn; of an array an empty one.
+    // For each open object its current key; for an array an empty key.
     let mut path: Vec<String> = Vec::new();
     let mut at = 0;
     while let Some(byte) = json.get(at) {
@@ -71,8 +71,8 @@ fn with_other_secrets(json: &[u8]) -> Vec<u8> {
     changed
 }
 
-/// Whether a string at `path` is not to be shown: all that stands under `write_key` and `webhook_secret`, but for what
-/// tells where the secret comes from.
+/// Whether a string at `path` must not be shown: everything in `write_key` and `webhook_secret`, except the names of the
+/// secret's source.
 fn may_be_secret(path: &[&str], is_key: bool, string: &str) -> bool {
     let settings = match path {
         ["environments", _, settings @ ..] => settings,
@@ -88,7 +88,7 @@ fn may_be_secret(path: &[&str], is_key: bool, string: &str) -> bool {
     }
 }
 
-/// Behind the quote that ends the string that starts at `start`, or where the text ends.
+/// The position after the closing quote of the string that starts at `start`, or the end of the text.
 fn string_end(json: &[u8], start: usize) -> usize {
     let mut end = start + 1;
     while json.get(end).is_some_and(|byte| *byte != b'"') {
@@ -97,7 +97,7 @@ fn string_end(json: &[u8], start: usize) -> usize {
     (end + 1).min(json.len())
 }
 
-/// Leaves alone what is not a letter or a digit, and escapes.
+/// Changes only letters and digits, and no escapes.
 fn change_letters(string: &mut [u8]) {
     let mut at = 0;
     while let Some(byte) = string.get(at).copied() {
