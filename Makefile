@@ -63,8 +63,8 @@ msrv: rust ## build the filter with the oldest Rust that Cargo.toml states
 	@for target in '' '--target $(TARGET)'; do \
 	  cargo +$(RUST_VERSION) check --quiet --locked --lib --package stigg-segment-filter --target-dir target/msrv $$target || exit 1; done
 
-# Each file states the version beside the filter's name, each manifest on a line of its own, each lock for the packages that
-# have no source.
+# The version is beside the filter's name in each file, on a separate line in each manifest, and in each lock file at the
+# packages without a source.
 release: ## change the version everywhere: VERSION (x.y.z); then see CONTRIBUTING.md
 	@echo '$(VERSION)' | grep -Eqx '[0-9]+\.[0-9]+\.[0-9]+' || { echo "which version? make release VERSION=x.y.z" >&2; exit 1; }
 	@old=$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1 | sed 's/\./\\./g'); \

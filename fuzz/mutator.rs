@@ -1,4 +1,4 @@
-//! Mutations that know JSON, beside those of libFuzzer that do not.
+//! Mutations that know JSON, in addition to libFuzzer's, which do not.
 
 use crate::reference::documents::Generator;
 

@@ -9,7 +9,7 @@ pub struct EventName {
     pub style: Style,
     /// The text before it, escaped for JSON.
     pub prefix: Vec<u8>,
-    /// Types that have a name of their own, each with that name, escaped for JSON. Prefix and style do not apply to it.
+    /// Types that the configuration renames, each with its name, escaped for JSON. Prefix and style do not apply to it.
     pub renamed: Vec<(String, Vec<u8>)>,
 }
 

@@ -3,7 +3,8 @@
 //! | file | concern |
 //! | --- | --- |
 //! | [`json`] | reading JSON without building anything |
-//! | [`path`] | paths into an event, patterns for its type |
+//! | [`path`] | paths into an event |
+//! | [`pattern`] | patterns for an event's type |
 //! | [`event`] | the members of an event that the configuration needs |
 //! | [`event_name`] | how an event is called in Segment |
 //! | [`rfc3339`] | what a timestamp looks like |
@@ -60,6 +61,7 @@ pub mod json;
 pub mod mapping;
 pub mod metrics;
 pub mod path;
+pub mod pattern;
 pub mod redact;
 pub mod reply;
 pub mod rfc3339;

@@ -208,7 +208,7 @@ impl Mapping {
         let event = self.wanted.read(body).map_err(|unreadable| match unreadable {
             Unreadable::Malformed(malformed) => {
                 let (line, column) = malformed.line_and_column(body);
-                Rejection::MalformedJson(reply::Place { malformed, line, column })
+                Rejection::MalformedJson(reply::Position { malformed, line, column })
             }
             Unreadable::NotAnObject => Rejection::NotAnObject,
         })?;

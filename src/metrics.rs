@@ -11,7 +11,7 @@ pub enum Kind {
     Histogram,
 }
 
-/// The table of metrics: kind, name and labels of each. A label without a value of its own takes each value of a list.
+/// The table of metrics: kind, name and labels of each. A label without a fixed value takes each value of a list.
 macro_rules! metrics {
     ($($(#[$doc:meta])* $metric:ident $(($label:ident in $values:expr))? = $kind:ident $name:literal [$($key:ident: $value:expr),*];)+) => {
         /// A metric.

@@ -73,7 +73,7 @@ reasons! {
         /// There is no body.
         EmptyBody = 400 "empty_body",
         /// The body is not JSON.
-        MalformedJson(Place) = 400 "malformed_json",
+        MalformedJson(Position) = 400 "malformed_json",
         /// The body is JSON, but not an object.
         NotAnObject = 400 "not_an_object",
         /// The customer's id is `true`, an array or an object.
@@ -101,7 +101,7 @@ reasons! {
 
 /// What is wrong with a JSON text, and where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub struct Position {
     /// What is wrong.
     pub malformed: Malformed,
     /// The line, counted from 1.
@@ -201,7 +201,7 @@ impl Rejection {
             )
             .into(),
             Rejection::EmptyBody => "The body is empty; send one Stigg event as a JSON object.".into(),
-            Rejection::MalformedJson(Place { malformed, line, column }) => format!(
+            Rejection::MalformedJson(Position { malformed, line, column }) => format!(
                 "The body is not JSON: {malformed} (line {line}, column {column}); send one JSON object in UTF-8."
             )
             .into(),

@@ -1,4 +1,4 @@
-//! `make bench`: what the filter costs, beside what else could be in its place, side by side on this machine.
+//! `make bench`: measures the filter and its alternatives side by side on this machine.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,13 +17,13 @@ use crate::results::{Cell, Machine, Results, Workers, own_docs};
 use crate::turn::{Processors, for_load, load_of, measure, options, upstream};
 use crate::without_envoy;
 
-/// How much of Envoy's processor something else may take before the results are in doubt.
+/// The share of Envoy's processor that other programs may take before the results are doubtful.
 const TOLERABLE: f64 = 0.1;
 
-/// How often a turn is taken when something else took more than that, until it did not; the least disturbed one counts.
+/// How often a turn is repeated while other programs take more than that; the least disturbed turn counts.
 const ATTEMPTS: usize = 3;
 
-/// How much is measured.
+/// The parameters of a measurement.
 #[derive(Debug, Args)]
 pub struct Parameters {
     /// How often each variant has its turn with each event.
@@ -32,16 +32,16 @@ pub struct Parameters {
     /// How long a turn is.
     #[arg(long, default_value_t = 2)]
     seconds: u64,
-    /// Only these variants: bare, noop, edits, shipped, lua, buffered, node.
+    /// Measure only these variants: bare, noop, edits, shipped, lua, buffered, node.
     #[arg(long, value_delimiter = ',', value_parser = variant)]
     variants: Vec<Variant>,
-    /// Only events of these sizes, in bytes.
+    /// Measure only events of these sizes, in bytes.
     #[arg(long, value_delimiter = ',')]
     sizes: Vec<usize>,
-    /// Only the comparison: no start-up, no memory, no more workers than one, no mapping alone.
+    /// Measure only the comparison, not start-up, memory, several workers, or the mapping alone.
     #[arg(long)]
     comparison: bool,
-    /// The folder for the results; docs, if there is none.
+    /// The folder for the results; docs by default.
     #[arg(long)]
     into: Option<PathBuf>,
 }
@@ -62,11 +62,11 @@ impl Parameters {
     }
 }
 
-/// Measures, and writes down what came of it.
+/// Measures, and writes the results.
 pub async fn run(parameters: Parameters) -> Result<()> {
     let docs = parameters.into.clone().unwrap_or_else(own_docs);
     let earlier = Results::read(&docs).ok().flatten().unwrap_or_default();
-    // First, since they have no use for processors of their own.
+    // First, because these do not need reserved processors.
     let (mapping, instructions) = match parameters.comparison {
         true => (Vec::new(), String::new()),
         false => (without_envoy::speeds().await?, without_envoy::instructions().await?),
@@ -159,7 +159,7 @@ fn gets(variant: Variant, event: Event) -> bool {
     }
 }
 
-/// What one worker, two, and so on do, up to one for each processor, on all processors.
+/// Measures one worker, two, and so on, up to one for each processor, on all processors.
 async fn more_workers(parameters: &Parameters, processors: &Processors) -> Result<Vec<Workers>> {
     let segment = upstream().await?;
     let load = load_of(TYPICAL)?;

@@ -1,8 +1,7 @@
 //! The events of the benchmark, and their sizes.
 
+use sandbox::synthetic;
 use serde::{Deserialize, Serialize};
-
-use crate::body;
 
 /// 1 KiB, in bytes.
 pub const KIB: usize = 1024;
@@ -12,14 +11,14 @@ pub const KIB: usize = 1024;
 pub struct Event {
     /// Its size, in bytes.
     pub bytes: usize,
-    /// Whether it is about a customer, and to be sent on.
+    /// Whether it is about a customer, and is sent to Segment.
     pub customer: bool,
 }
 
 impl Event {
-    /// What is sent.
+    /// The body of the webhook.
     pub fn body(self) -> String {
-        body::of_size(self.bytes, self.customer.then_some("acme"))
+        synthetic::event(self.bytes, self.customer.then_some("acme"))
     }
 }
 

@@ -1,4 +1,4 @@
-//! How a figure is written. One rule for all of them, so that a figure is the same wherever it is shown.
+//! Formats figures. All follow one rule, so that a figure is the same everywhere.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ pub fn figure(value: f64) -> String {
     written(value, value)
 }
 
-/// A value, rounded as much as another one.
+/// A value, rounded to the precision of another one.
 fn written(value: f64, as_much_as: f64) -> String {
     let size = if as_much_as == 0.0 { 0.0 } else { as_much_as.abs().log10().floor() };
     let decimals = (2.0 - size).min(2.0);
@@ -16,7 +16,7 @@ fn written(value: f64, as_much_as: f64) -> String {
     format!("{:.*}", decimals.max(0.0) as usize, if rounded == 0.0 { 0.0 } else { rounded })
 }
 
-/// A median, and the least and the greatest value.
+/// A median, with the least and the greatest value.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Spread {
     /// The least value.

@@ -1,4 +1,4 @@
-//! What a variant is before it has any work: how long it takes to start, and how much memory it has.
+//! The footprint of a variant without load: its start-up time and its memory.
 
 use std::fs;
 use std::time::Instant;

@@ -1,5 +1,4 @@
-//! What a benchmark sends ([`events`], [`body`]), and what the filter is measured against ([`yardstick`]).
+//! The [`events`] that a benchmark sends, and the alternatives that the filter is measured against ([`yardstick`]).
 
-pub mod body;
 pub mod events;
 pub mod yardstick;

@@ -1,4 +1,4 @@
-//! The load: wrk, with a number of connections each of which sends the next event when the last one is answered.
+//! The load: wrk, with several connections. Each sends the next event when the last one is answered.
 
 use std::fs;
 use std::process::Command;
@@ -7,15 +7,15 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use tempfile::TempDir;
 
-/// Connections that are kept busy.
+/// Number of connections.
 pub const CONNECTIONS: usize = 16;
 
-/// What to send.
+/// The request to send.
 pub struct Load {
     dir: TempDir,
 }
 
-/// What came of it.
+/// The result.
 #[derive(Debug, Clone, Copy, Deserialize)]
 pub struct Served {
     /// Requests answered.
@@ -52,7 +52,7 @@ end
         Ok(Self { dir })
     }
 
-    /// Sends for so many seconds. Every request must be answered, and well.
+    /// Sends for this many seconds. Every request must be answered successfully.
     pub async fn run(&self, url: &str, seconds: u64) -> Result<Served> {
         let mut wrk = Command::new("wrk");
         wrk.args(["--threads", "1", "--connections", &CONNECTIONS.to_string()])

@@ -1,4 +1,4 @@
-//! Where something was measured.
+//! Describes the machine of a measurement.
 
 use std::fs;
 use std::process::Command;
@@ -10,7 +10,7 @@ use sandbox::workspace_root;
 use crate::results::Machine;
 
 impl Machine {
-    /// This one, now.
+    /// This machine, now.
     pub fn this() -> Result<Self> {
         let cpus = fs::read_to_string("/proc/cpuinfo")?;
         let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
@@ -28,7 +28,7 @@ impl Machine {
     }
 }
 
-/// The commit, and whether anything is changed but what a benchmark writes.
+/// The commit, and whether any file is changed except those that a benchmark writes.
 fn commit() -> Result<String> {
     let git = |arguments: &[&str]| said(Command::new("git").args(arguments).current_dir(workspace_root()));
     let changes = git(&["status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs", ":!README.md"])?;

@@ -24,15 +24,15 @@ use sandbox::output::exit_code;
 /// Measures what the filter costs.
 #[derive(Parser)]
 enum Command {
-    /// Measures the filter, and what else could be in its place.
+    /// Measures the filter and its alternatives.
     Bench(bench::Parameters),
     /// Fills in docs/benchmarks.md, its plots and the table in the README from the last results.
     Report {
-        /// The folder that the results are in; docs, if there is none.
+        /// The folder with the results; docs by default.
         #[arg(long)]
         into: Option<PathBuf>,
     },
-    /// Sends webhooks for a long time, and looks whether Envoy's memory grows.
+    /// Sends webhooks for a long time, and checks whether Envoy's memory grows.
     Soak(soak::Parameters),
 }
 

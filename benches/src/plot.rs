@@ -1,4 +1,4 @@
-//! Plots as SVG. They have a background, so that they can be read on a dark page too.
+//! Plots as SVG. They have a background, so that they are readable on a dark page too.
 
 use std::fmt::Write;
 
@@ -6,37 +6,37 @@ use crate::figure::Spread;
 
 /// A plot.
 pub struct Plot<'a> {
-    /// What it shows.
+    /// The title.
     pub title: &'a str,
-    /// What is along the x axis, and in what unit.
+    /// The label of the x axis, with the unit.
     pub x: &'a str,
-    /// What is along the y axis, and in what unit.
+    /// The label of the y axis, with the unit.
     pub y: &'a str,
-    /// What is drawn.
+    /// The series to draw.
     pub series: Vec<Series<'a>>,
 }
 
 /// Points that belong together.
 pub struct Series<'a> {
-    /// What they are.
+    /// The name in the legend.
     pub name: &'a str,
-    /// Where they are.
+    /// The points.
     pub points: Vec<Point>,
-    /// Which of the colours they have.
+    /// The index of their colour.
     pub colour: usize,
 }
 
 /// A median, drawn with its spread.
 pub struct Point {
-    /// Where it is along the x axis.
+    /// Its position on the x axis.
     pub x: f64,
-    /// What was measured.
+    /// The measured value.
     pub y: Spread,
 }
 
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 400.0;
-/// Around the area of the points: left, right, top, bottom.
+/// The margins around the plot's area: left, right, top, bottom.
 const MARGIN: (f64, f64, f64, f64) = (70.0, 150.0, 45.0, 55.0);
 const COLOURS: [&str; 7] = ["#555555", "#0072b2", "#009e73", "#d55e00", "#cc79a7", "#e69f00", "#56b4e9"];
 
@@ -47,7 +47,7 @@ impl Series<'_> {
 }
 
 impl Plot<'_> {
-    /// A line for each series, both axes from zero.
+    /// Draws a line for each series; both axes start at zero.
     pub fn lines(&self) -> String {
         let max_x = self.points().map(|point| point.x).fold(0.0, f64::max);
         let max_y = self.max_y();
@@ -73,7 +73,7 @@ impl Plot<'_> {
         svg + "</svg>\n"
     }
 
-    /// A group of bars for each x, named by `groups`, a bar of the group for each series.
+    /// Draws a group of bars for each x, named by `groups`, with a bar for each series.
     pub fn bars(&self, groups: &[String]) -> String {
         let max = self.max_y();
         let mut svg = self.frame(max);
@@ -104,7 +104,7 @@ impl Plot<'_> {
         self.points().map(|point| point.y.max).fold(0.0, f64::max)
     }
 
-    /// Ground, title, axes and legend.
+    /// The background, title, axes and legend.
     fn frame(&self, max_y: f64) -> String {
         let mut svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" \
@@ -154,7 +154,7 @@ fn text(svg: &mut String, x: f64, y: f64, anchor: &str, text: &str) {
     let _ = writeln!(svg, r#"<text x="{x:.1}" y="{y:.1}" text-anchor="{anchor}">{text}</text>"#);
 }
 
-/// Round numbers from zero up to `max` or just below, five or so.
+/// About five round numbers, from zero to `max` or just below.
 fn ticks(max: f64) -> impl Iterator<Item = f64> {
     let rough = max / 5.0;
     let power = 10_f64.powf(rough.log10().floor());
@@ -163,7 +163,7 @@ fn ticks(max: f64) -> impl Iterator<Item = f64> {
     (0..).map(move |number| f64::from(number) * step).take_while(move |tick| *tick <= max)
 }
 
-/// What the y axis ends with.
+/// The end of the y axis.
 fn top(max: f64) -> f64 {
     if max > 0.0 { max * 1.05 } else { 1.0 }
 }

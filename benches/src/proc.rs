@@ -1,11 +1,11 @@
-//! What the kernel knows of a process.
+//! Reads the kernel's figures on a process.
 
 use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-/// The processor time that all threads of a process have had so far.
+/// The processor time that all threads of a process have used so far.
 pub fn cpu_time(pid: u32) -> Result<Duration> {
     let mut nanoseconds = 0;
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
@@ -15,16 +15,18 @@ pub fn cpu_time(pid: u32) -> Result<Duration> {
     Ok(Duration::from_nanos(nanoseconds))
 }
 
-/// The time that a processor has been busy so far, with whatever.
+/// The time that a processor has been busy so far, with any process.
 pub fn busy_time(cpu: usize) -> Result<Duration> {
-    /// The kernel counts in hundredths of a second, whatever its own clock.
+    /// The kernel reports hundredths of a second, independent of its clock.
     const TICK: Duration = Duration::from_millis(10);
     let stat = fs::read_to_string("/proc/stat")?;
     let times = stat.lines().find_map(|line| line.strip_prefix(&format!("cpu{cpu} ")));
     let times = times.with_context(|| format!("no processor {cpu}"))?.split(' ').map(str::parse);
     let times = times.collect::<Result<Vec<u32>, _>>()?;
     // user, nice, system, idle, waiting, interrupts, soft interrupts, stolen; guests are counted with the user.
-    let [user, nice, system, _, _, interrupts, soft, stolen, ..] = times.as_slice() else { bail!("odd: {stat}") };
+    let [user, nice, system, _, _, interrupts, soft, stolen, ..] = times.as_slice() else {
+        bail!("cannot read /proc/stat: {stat}")
+    };
     Ok(TICK * (user + nice + system + interrupts + soft + stolen))
 }
 

@@ -1,4 +1,4 @@
-//! The results for people: the marked parts of `docs/benchmarks.md`, its plots, and the table in the README.
+//! The report for readers: the generated parts of `docs/benchmarks.md`, its plots, and the table in the README.
 
 use std::fmt::Write;
 use std::fs;
@@ -7,17 +7,17 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use benches::events::{EVENTS, Event, KIB, TYPICAL};
 use benches::yardstick::Variant;
-use sandbox::marked::write_between;
+use sandbox::generated::write_between;
 use sandbox::{say, workspace_root};
 
 use crate::figure::{Spread, figure};
 use crate::plot::{Plot, Point, Series};
 use crate::results::{Machine, Results, Round, own_docs};
 
-/// The page that this fills in.
+/// The page whose parts are generated.
 const PAGE: &str = "benchmarks.md";
 
-/// Fills everything in from the results in a folder, and prints what the README says.
+/// Writes all generated parts from the results in a folder, and prints the README's table.
 pub fn run(into: Option<PathBuf>) -> Result<()> {
     let docs = into.unwrap_or_else(own_docs);
     let results = Results::read(&docs)?.context("there are no results: run `make bench` first")?;
@@ -48,7 +48,7 @@ pub fn write(results: &Results, docs: &Path) -> Result<()> {
         ("footprint", footprint(results)?),
         ("soak", soak(results)?),
     ] {
-        // Between empty lines, or it would not be read as a table.
+        // Markdown needs empty lines around a table.
         write_between(&page, &format!("make bench: {name}"), &format!("\n{part}\n"))?;
     }
     if docs == own_docs() {
@@ -84,7 +84,7 @@ fn sentence(machine: &Machine) -> String {
     format!("Measured on {date} at commit `{commit}`: {cpu}, {processors} processors, Linux {kernel}, Envoy {envoy}.\n")
 }
 
-/// A value that the project wants to reach.
+/// A goal of the project.
 struct Goal {
     what: String,
     bound: Bound,
@@ -316,7 +316,7 @@ fn plots(results: &Results) -> Vec<(&'static str, String)> {
 struct Line {
     offset: f64,
     slope: f64,
-    /// The largest distance of a point from it, as a part of the point's own height.
+    /// The largest distance of a point from the line, as a part of the point's height.
     furthest: f64,
 }
 

@@ -1,4 +1,4 @@
-//! What was measured: all of it, in a form for programs. The report is made from this and nothing else.
+//! All measured values, in a form for programs. The report is made only from them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,20 +11,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::figure::Spread;
 
-/// Everything. What a run leaves out is empty.
+/// All results. A part that a run leaves out is empty.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Results {
-    /// Where and when, but for the soak.
+    /// Where and when, except for the soak.
     pub machine: Machine,
     /// How long a turn is, in seconds.
     pub seconds: u64,
-    /// Connections that were kept busy.
+    /// Number of connections.
     pub connections: usize,
-    /// What each variant did with each event.
+    /// The measurements of each variant with each event.
     pub cells: Vec<Cell>,
-    /// What more workers did.
+    /// The measurements with several workers.
     pub workers: Vec<Workers>,
-    /// What each variant is before it has any work.
+    /// The footprint of each variant.
     pub footprints: Vec<Footprint>,
     /// The mapping alone, built for this machine.
     pub mapping: Vec<Mapping>,
@@ -52,7 +52,7 @@ pub struct Machine {
     pub commit: String,
 }
 
-/// What so many workers did with events of 2 KiB.
+/// The measurements of this many workers with events of 2 KiB.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Workers {
     /// The variant.
@@ -63,14 +63,14 @@ pub struct Workers {
     pub rounds: Vec<Round>,
 }
 
-/// What a variant is without work, with two workers.
+/// The footprint of a variant with two workers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Footprint {
     /// The variant.
     pub variant: Variant,
-    /// From the start of the process until it takes connections, in milliseconds; several starts.
+    /// From the start of the process until it accepts connections, in milliseconds, for several starts.
     pub start_ms: Vec<f64>,
-    /// Resident memory once it has served some events, in bytes.
+    /// Resident memory after some events, in bytes.
     pub resident: u64,
     /// Size of the Wasm module, if it is one.
     pub module: Option<u64>,
@@ -90,12 +90,12 @@ pub struct Mapping {
 pub struct Soak {
     /// Where and when.
     pub machine: Machine,
-    /// Requests so far, and the memory that Envoy had resident then, in bytes.
+    /// Requests so far, with Envoy's resident memory at that time, in bytes.
     pub samples: Vec<(usize, u64)>,
 }
 
 impl Soak {
-    /// By how many bytes the memory grew from a tenth of the run to its end.
+    /// The growth in bytes from a tenth of the run to its end.
     pub fn growth(&self) -> Option<i64> {
         let (requests, end) = *self.samples.last()?;
         let (_, start) = *self.samples.iter().find(|(so_far, _)| so_far * 10 >= requests)?;
@@ -103,7 +103,7 @@ impl Soak {
     }
 }
 
-/// What one variant did with one event.
+/// The measurements of one variant with one event.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Cell {
     /// The variant.
@@ -119,9 +119,9 @@ pub struct Cell {
 pub struct Round {
     /// Requests answered.
     pub requests: usize,
-    /// Processor time for each request, in microseconds: Envoy's and, where there is one, the function's.
+    /// Processor time for each request, in microseconds: Envoy's and the function's, if there is one.
     pub cpu_us: f64,
-    /// Requests answered in a second.
+    /// Requests answered each second.
     pub per_second: f64,
     /// Median time to the answer, in microseconds.
     pub p50_us: f64,
@@ -152,13 +152,13 @@ impl Results {
         results.map(Some).with_context(|| format!("{}: run `make bench` anew", file.display()))
     }
 
-    /// Writes them into this folder.
+    /// Writes the results into this folder.
     pub fn write(&self, docs: &Path) -> Result<()> {
         fs::create_dir_all(docs.join("benchmarks"))?;
         Ok(fs::write(docs.join(FILE), serde_json::to_string_pretty(self)? + "\n")?)
     }
 
-    /// A figure of a variant's, for an event.
+    /// A figure of a variant for an event.
     pub fn spread(&self, variant: Variant, event: Event, figure: impl Fn(&Round) -> f64) -> Option<Spread> {
         Spread::of(self.rounds(variant, event)?.iter().map(figure))
     }
@@ -169,7 +169,7 @@ impl Results {
         Spread::of(of.iter().zip(to).map(|(of, to)| of.cpu_us / to.cpu_us))
     }
 
-    /// How much something else was in the way.
+    /// How much other programs disturbed the measurement.
     pub fn disturbance(&self) -> Option<Spread> {
         Spread::of(self.cells.iter().flat_map(|cell| &cell.rounds).map(|round| round.disturbed))
     }
@@ -182,12 +182,12 @@ impl Results {
         events
     }
 
-    /// What a variant is without work.
+    /// The footprint of a variant.
     pub fn footprint(&self, variant: Variant) -> Option<&Footprint> {
         self.footprints.iter().find(|footprint| footprint.variant == variant)
     }
 
-    /// What a variant did with an event, round by round.
+    /// The measurements of a variant with an event, round by round.
     pub fn rounds(&self, variant: Variant, event: Event) -> Option<&[Round]> {
         let cell = self.cells.iter().find(|cell| cell.variant == variant && cell.event == event);
         cell.map(|cell| cell.rounds.as_slice())

@@ -1,4 +1,4 @@
-//! `make soak`: whether Envoy's memory stays what it is over a long run.
+//! `make soak`: checks that Envoy's memory does not grow over a long run.
 
 use std::path::PathBuf;
 
@@ -14,21 +14,21 @@ use crate::report;
 use crate::results::{Machine, Results, Soak, own_docs};
 use crate::turn::{Processors, for_load, load_of, measure, options, upstream};
 
-/// What Envoy may grow by from a tenth of the run to its end, in bytes: what its allocator and V8 keep for later varies.
+/// The growth in bytes that Envoy may have from a tenth of the run to its end: its allocator and V8 keep varying reserves.
 const BOUND: i64 = 2 << 20;
 
-/// How long it runs.
+/// The parameters of a soak.
 #[derive(Debug, Args)]
 pub struct Parameters {
     /// Webhooks to send.
     #[arg(long, default_value_t = 1_000_000)]
     requests: usize,
-    /// The folder that the results are in; docs, if there is none.
+    /// The folder with the results; docs by default.
     #[arg(long)]
     into: Option<PathBuf>,
 }
 
-/// Sends events of all sizes in turn, and looks at the memory after each turn.
+/// Sends events of all sizes in turn, and measures the memory after each turn.
 pub async fn run(parameters: Parameters) -> Result<()> {
     let processors = Processors::of_this_machine()?;
     pin_self(&processors.rest)?;
@@ -56,6 +56,6 @@ pub async fn run(parameters: Parameters) -> Result<()> {
     results.write(&docs)?;
     report::write(&results, &docs)?;
     say!("Envoy's memory grew by {growth} bytes in {requests} requests; {BOUND} are allowed");
-    ensure!(growth <= BOUND, "that is too much");
+    ensure!(growth <= BOUND, "the memory grew by {growth} bytes, more than {BOUND}");
     Ok(())
 }

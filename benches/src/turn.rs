@@ -1,4 +1,4 @@
-//! One turn of a measurement: an Envoy, a load, and what the processors did meanwhile.
+//! One turn of a measurement: a load on an Envoy, and the processor time that it takes.
 
 use std::time::Duration;
 
@@ -18,14 +18,14 @@ use crate::results::Round;
 const SECRET: &str = "whsec_0123456789abcdef0123456789abcdef";
 const PATH: &str = "/webhooks/stigg";
 
-/// The headers of every webhook. The last is for the variants that send headers on as they come.
+/// The headers of every webhook. The last is for the variants that forward headers unchanged.
 const HEADERS: [(&str, &str); 3] = [
     (SECRET_HEADER, SECRET),
     ("content-type", "application/json"),
     ("authorization", "Basic d2swMTIzNDU2Nzg5YWJjZGVmZ2hpamtsbW5vcHFyc3Q6"),
 ];
 
-/// Which processors do what: one is Envoy's, the others are for what is around it.
+/// How the processors are shared: one for Envoy, the others for the programs around it.
 pub struct Processors {
     pub envoy: Vec<usize>,
     pub rest: Vec<usize>,
@@ -35,7 +35,7 @@ impl Processors {
     pub fn of_this_machine() -> Result<Self> {
         match cpus()?.as_slice() {
             [envoy, rest @ ..] if !rest.is_empty() => Ok(Self { envoy: vec![*envoy], rest: rest.to_vec() }),
-            _ => bail!("at least two processors are needed: one for Envoy, one for what is around it"),
+            _ => bail!("at least two processors are needed: one for Envoy, one for the programs around it"),
         }
     }
 }
@@ -50,7 +50,7 @@ pub fn options(concurrency: u32, cpus: &[usize]) -> Options {
     options.env("SEGMENT_WRITE_KEY", "wk0123456789abcdefghijklmnopqrst").env("STIGG_WEBHOOK_SECRET", SECRET)
 }
 
-/// What a benchmark needs: no limit on the rate, and an access log that nobody has to read.
+/// The changes for a benchmark: no rate limit, and the access log goes to /dev/null.
 pub fn for_load(config: Config) -> Result<Config> {
     let filters = format!("{HTTP_CONNECTION_MANAGER}/http_filters");
     let log = format!("{HTTP_CONNECTION_MANAGER}/access_log/0/typed_config");
@@ -70,7 +70,7 @@ pub async fn upstream() -> Result<Segment> {
     Segment::start_with(options).await
 }
 
-/// One turn. Each answer must be the right one, and Segment must get each event that is to be sent, and no other.
+/// Takes one turn. Each answer must be correct, and Segment must get exactly the events that are to be sent.
 pub async fn measure(
     gateway: &Gateway,
     segment: &Segment,
@@ -91,7 +91,7 @@ pub async fn measure(
     let (busy, envoy) = (processor()? - busy_before, envoy()? - envoy_before);
 
     let arrived = segment.accepted_count();
-    // What was on its way when the load ended, this turn and the one before, arrives as well.
+    // Requests under way at the end of this load, and of the one before, arrive as well.
     let least = if event.customer { served.requests } else { 0 };
     let expected = least..=least + 2 * load::CONNECTIONS;
     ensure!(expected.contains(&arrived), "{} answers, and {arrived} calls to Segment", served.requests);

@@ -1,4 +1,4 @@
-//! What is told of the filter without Envoy: the speed of the mapping alone, and the instructions of the module.
+//! Measurements without Envoy: the speed of the mapping alone, and the instructions of the module.
 
 use std::fs;
 use std::process::Command;
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::results::Mapping;
 
-/// Has `benches/mapping.rs` measured, and reads what criterion wrote down.
+/// Runs `benches/mapping.rs`, and reads criterion's results.
 pub async fn speeds() -> Result<Vec<Mapping>> {
     const NAME: &str = "this filter";
     eprintln!("the mapping alone, which takes minutes to build the first time");

@@ -1,4 +1,4 @@
-//! What the filter is measured against: the same Envoy with something else in the filter's place, or with nothing.
+//! The alternatives that the filter is measured against: the same Envoy with another filter, or with none.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,32 +13,32 @@ use sandbox::workspace_root;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-/// Where the filter is in Envoy's configuration.
+/// The path of the filter in Envoy's configuration.
 const FILTER: &str = "/static_resources/listeners/webhooks/filter_chains/0/filters/0/typed_config\
                       /http_filters/stigg_segment";
 
-/// What is in the filter's place.
+/// The filter, or an alternative in its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Variant {
-    /// Nothing: the event is sent on as it is.
+    /// No filter: the event is forwarded unchanged.
     Bare,
     /// A Wasm filter that does nothing.
     Noop,
-    /// The filter, less its reading of the event.
+    /// The filter without reading the event.
     Edits,
     /// The filter as shipped.
     Shipped,
     /// The same job as a Lua filter.
     Lua,
-    /// The filter without holding headers back, and the stock buffer filter behind it.
+    /// The filter without holding headers, followed by Envoy's buffer filter.
     Buffered,
-    /// The same job as a function in Node.js, which Envoy sends the event to and which calls Segment itself.
+    /// The same job as a function in Node.js: Envoy sends it the event, and it calls Segment itself.
     Node,
 }
 
 impl Variant {
-    /// Every variant, in the order they are shown in.
+    /// All variants, in the order of the tables.
     pub const ALL: [Variant; 7] = [
         Variant::Bare,
         Variant::Noop,
@@ -49,7 +49,7 @@ impl Variant {
         Variant::Node,
     ];
 
-    /// A word for it.
+    /// Its name.
     pub fn name(self) -> &'static str {
         match self {
             Variant::Bare => "bare",
@@ -62,12 +62,12 @@ impl Variant {
         }
     }
 
-    /// Whether it can tell which events to send on.
+    /// Whether it knows which events to send.
     pub fn reads_the_event(self) -> bool {
         !matches!(self, Variant::Bare | Variant::Noop | Variant::Edits)
     }
 
-    /// Puts it in the filter's place in a configuration that has the filter.
+    /// Replaces the filter in a configuration with this variant.
     pub fn put_into(self, config: Config) -> Result<Config> {
         match self {
             Variant::Shipped => Ok(config),
@@ -85,18 +85,18 @@ impl Variant {
     }
 }
 
-/// A file that a variant is made of.
+/// A file of a variant.
 fn file(name: &str) -> PathBuf {
     workspace_root().join("benches/yardsticks").join(name)
 }
 
 fn module(name: &str) -> Result<PathBuf> {
     let built = Config::shipped()?.module_file()?.with_file_name(name).with_extension("wasm");
-    anyhow::ensure!(built.exists(), "there is no {}: build it first, with `make yardsticks`", built.display());
+    anyhow::ensure!(built.exists(), "{} does not exist: run `make yardsticks` first", built.display());
     Ok(built)
 }
 
-/// An Envoy with a variant in the filter's place, and whatever else the variant consists of.
+/// An Envoy with a variant in the filter's place, and the variant's other processes.
 #[derive(Debug)]
 pub struct Gateway {
     /// The Envoy.
@@ -105,8 +105,8 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Starts an Envoy with this variant. `change` is made to the configuration of each variant alike; `beside` are the
-    /// processors for what does not run in Envoy.
+    /// Starts an Envoy with this variant. `change` applies to the configuration of every variant; `beside` are the
+    /// processors for the variant's other processes.
     pub async fn start(
         variant: Variant,
         segment: &Segment,
@@ -126,7 +126,7 @@ impl Gateway {
         Ok(Self { envoy, function })
     }
 
-    /// The processes that do the work.
+    /// The processes whose time is measured.
     pub fn pids(&self) -> impl Iterator<Item = u32> {
         [self.envoy.pid()].into_iter().chain(self.function.as_ref().map(|function| function.process.pid()))
     }
@@ -160,7 +160,7 @@ impl Function {
         Ok(Self { process, addr })
     }
 
-    /// Sends to the function what is meant for Segment.
+    /// Sends the requests for Segment to the function.
     fn route(&self, config: Config) -> Result<Config> {
         let http = "typed_extension_protocol_options/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
         config

@@ -1,4 +1,4 @@
-//! `make bench`, `make soak` and `make report`. They run as briefly as possible: the tests check that they measure, not what.
+//! `make bench`, `make soak` and `make report`, run as briefly as possible: the tests do not check the measured values.
 //! The filter and the yardsticks must have been built, and wrk and Node.js must be installed.
 
 use std::fs;
@@ -7,15 +7,14 @@ use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, ensure};
-use benches::body;
 use benches::yardstick::{Gateway, Variant};
 use sandbox::envoy::Options;
 use sandbox::segment::Segment;
 use sandbox::stigg::Webhook;
-use sandbox::workspace_root;
+use sandbox::{synthetic, workspace_root};
 use serde_json::Value;
 
-/// One load at a time, so that none slows down another.
+/// Allows one load at a time, so that loads do not slow each other down.
 fn turn() -> MutexGuard<'static, ()> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
@@ -95,7 +94,7 @@ fn the_page_its_plots_and_the_readme_say_what_the_results_say() -> Result<()> {
     Ok(())
 }
 
-/// Otherwise the difference between the two would not be the reading alone.
+/// So that reading is the only difference between the two.
 #[tokio::test]
 async fn reading_nothing_sends_the_same_bytes() -> Result<()> {
     let mut sent = Vec::new();
@@ -105,7 +104,7 @@ async fn reading_nothing_sends_the_same_bytes() -> Result<()> {
         let options = Options::default().env("SEGMENT_WRITE_KEY", "wk0123456789").env("STIGG_WEBHOOK_SECRET", secret);
         let gateway = Gateway::start(variant, &segment, Ok, options, &[]).await?;
         for size in [512, 31 * 1024] {
-            let webhook = Webhook::new(body::of_size(size, Some("acme"))).secret(secret);
+            let webhook = Webhook::new(synthetic::event(size, Some("acme"))).secret(secret);
             assert_eq!(webhook.send(&gateway.envoy.url("/webhooks/stigg")).await?.status, 200);
         }
         let calls = segment.calls().into_iter().map(|mut call| {

@@ -1,5 +1,5 @@
--- The filter's whole job as a Lua filter, with the same outcome for each webhook: what the benchmark compares it with.
--- It keeps no metrics, which Lua cannot.
+-- The filter's whole job as a Lua filter, with the same outcome for each webhook; the benchmark compares the two.
+-- It has no metrics, because Lua has no API for them.
 
 local bit = require("bit")
 local byte, sub, find, char, concat = string.byte, string.sub, string.find, string.char, table.concat
@@ -18,12 +18,12 @@ for _, name in ipairs({ "STIGG_WEBHOOK_SECRET", "STIGG_WEBHOOK_SECRET_PREVIOUS" 
   SECRETS[#SECRETS + 1] = os.getenv(name)
 end
 assert(#SECRETS > 0, "STIGG_WEBHOOK_SECRET is not set")
-local authorization -- known with the first request, which brings base64
+local authorization -- set at the first request, whose handle has base64
 
--- Of the request's own headers, these stay, beside those whose name starts with a colon.
+-- Of the request's headers, these and those whose name starts with a colon stay.
 local STAYS = { host = true, ["x-forwarded-proto"] = true, ["x-request-id"] = true }
 
--- JSON: a walk over the text that checks it and builds nothing.
+-- JSON: checks the text without building anything.
 
 local function malformed(at, expected)
   error({ malformed = true, at = at, expected = expected }, 0)
@@ -42,7 +42,7 @@ local function is_between(c, low, high)
   return c ~= nil and c >= low and c <= high
 end
 
--- The end of the character that starts at `i` with a byte above 127.
+-- The end of the non-ASCII character that starts at `i`.
 local function utf8(s, i)
   local c = byte(s, i)
   local low, high, more = 0x80, 0xBF, 1
@@ -64,7 +64,7 @@ local function utf8(s, i)
   return i + more + 1
 end
 
--- The string whose opening quote is at `i`: the place behind its closing quote, and whether it has escapes.
+-- The string whose opening quote is at `i`: the position after its closing quote, and whether it has escapes.
 local function string_end(s, i)
   local escaped = false
   i = i + 1
@@ -119,7 +119,7 @@ local function literal_end(s, i)
   malformed(i, "a value")
 end
 
--- The key at `i`: its end with the quote, the place of the value, and whether it has escapes.
+-- The key at `i`: its end with the quote, the position of the value, and whether it has escapes.
 local function key_end(s, i)
   if byte(s, i) ~= 34 then malformed(i, "a key") end
   local stop, escaped = string_end(s, i)
@@ -128,7 +128,7 @@ local function key_end(s, i)
   return stop, space(s, i + 1), escaped
 end
 
--- The place behind the value at `i`, however deep it is nested, and whether it is a string with escapes.
+-- The position after the value at `i`, at any depth of nesting, and whether it is a string with escapes.
 local is_object = {}
 local function value_end(s, i)
   local depth = 0
@@ -194,7 +194,7 @@ end
 
 local ESCAPES = { b = "\b", f = "\f", n = "\n", r = "\r", t = "\t" }
 
--- What a string decodes to; a lone surrogate is a character too.
+-- Decodes a string; a lone surrogate is a character too.
 local function decoded(raw)
   local out, i = {}, 1
   while i <= #raw do
@@ -220,8 +220,8 @@ local function decoded(raw)
   return concat(out)
 end
 
--- Reads the object at `i`, if it is one, and puts the members that are wanted into `found`. Of a key that occurs more
--- than once the last one counts.
+-- Reads the object at `i`, if it is one, and puts the wanted members into `found`. If a key occurs more than once, the
+-- last one counts.
 local function read_members(s, i, wanted, found)
   i = space(s, i + 1)
   if byte(s, i) == 125 then return i + 1 end
@@ -262,7 +262,7 @@ local function read(s)
   return is_an_object and found or nil
 end
 
--- What becomes of an event.
+-- The mapping of an event.
 
 local function is_in(number, low, high)
   number = tonumber(number)
@@ -333,12 +333,12 @@ local function sha256(text)
   return concat(h)
 end
 
--- The text of a string between its quotes; none where it is no string.
+-- The text of a string between its quotes; nil if it is not a string.
 local function text(s, member)
   if member and member.kind == 34 then return sub(s, member.first + 1, member.last - 1) end
 end
 
--- Every dot becomes an underscore, an escaped one too.
+-- Replaces every dot with an underscore, also an escaped one.
 local function event_name(kind, escaped)
   if not escaped then return (string.gsub(kind, "%.", "_")) end
   local out, i = {}, 1
@@ -380,7 +380,7 @@ local function user_id(s, id)
     "The customer's id is neither a string nor a number; send the customer's id as a string.")
 end
 
--- The start of the track call for an event; nothing where it is not about a customer. Second, the event's type.
+-- The start of the track call for an event, or nil if it is not about a customer; then the event's type.
 local function map(s)
   local event = read(s)
   if event == nil then
@@ -404,7 +404,7 @@ local function map(s)
   return head, kind
 end
 
--- The time it takes tells the length of the secrets at most, and not which of them matched.
+-- The time this takes reveals at most the length of the secrets, not which one matched.
 local function is_secret(value)
   local matched = false
   for _, secret in ipairs(SECRETS) do
@@ -481,7 +481,7 @@ local function serve(handle)
   end
   authorization = authorization or "Basic " .. handle:base64Escape(WRITE_KEY .. ":")
   buffer:setBytes(head .. body .. "}")
-  rewrite_headers(handle:headers(), call) -- what was got before the body has come is no longer good
+  rewrite_headers(handle:headers(), call) -- the earlier handle is invalid after the body
   local trailers = handle:trailers()
   if trailers then
     local gone = {}

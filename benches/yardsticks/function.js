@@ -1,5 +1,5 @@
-// The same mapping as somebody would write it for a serverless function, as a server of its own: what the benchmark
-// compares the filter with. It does not keep the event's bytes, and lets pass what JSON.parse lets pass.
+// The mapping as a typical serverless function, here run as a server; the benchmark compares the filter with it. It does
+// not keep the event's bytes, and accepts everything that JSON.parse accepts.
 'use strict';
 
 const crypto = require('node:crypto');
@@ -42,7 +42,7 @@ function parse(body) {
   return event;
 }
 
-// The track call for an event; undefined where it is not about a customer.
+// The track call for an event; undefined if it is not about a customer.
 function map(body) {
   const event = parse(body);
   const id = event.customer?.id;

@@ -1,4 +1,4 @@
-//! A configuration, which is taken or refused without a panic, in one line, and without telling a secret.
+//! A configuration is accepted or rejected without a panic, in one line, and without revealing a secret.
 #![no_main]
 
 #[path = "../../tests/src/reference/mod.rs"]

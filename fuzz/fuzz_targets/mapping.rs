@@ -1,4 +1,4 @@
-//! A body, mapped by the filter and by the reference.
+//! The filter maps a body as the reference does.
 #![no_main]
 
 #[path = "../../tests/src/reference/mod.rs"]

@@ -1,4 +1,4 @@
-//! What a user calls, and what these commands share.
+//! The commands that a user calls, and the code they share.
 
 #![deny(clippy::print_stdout, reason = "`say!` does not panic when nobody reads the output")]
 

@@ -1,4 +1,4 @@
-//! A real Envoy on the shipped `envoy.yaml`, for as long as the value that stands for it.
+//! Starts a real Envoy on the shipped `envoy.yaml`, and ends it when its value is dropped.
 
 mod config;
 mod locate;
@@ -37,7 +37,7 @@ pub const LISTENER: &str = "webhooks";
 pub struct Options {
     /// Worker threads.
     pub concurrency: u32,
-    /// Its environment, besides `PATH` and `HOME`: nothing else is handed on.
+    /// Its environment besides `PATH` and `HOME`; nothing else is passed on.
     pub env: Vec<(String, String)>,
     /// How much it logs: `trace`, `debug`, `info`, `warning`, `error`, `critical` or `off`.
     pub log_level: String,
@@ -45,7 +45,7 @@ pub struct Options {
     pub arguments: Vec<String>,
     /// How long it may take until it is ready.
     pub patience: Duration,
-    /// The processors it may run on; any, where there is none.
+    /// The processors it may run on; any, if the list is empty.
     pub cpus: Vec<usize>,
 }
 
@@ -80,41 +80,41 @@ pub struct Envoy {
     _dir: TempDir,
 }
 
-/// A request as the access log of `envoy.yaml` has it.
+/// A request, as the access log of `envoy.yaml` describes it.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Access {
     /// When it began, in RFC 3339.
     pub time: String,
-    /// The id that Envoy gave it, as it reaches Segment in `x-request-id`; none where Envoy refused it before.
+    /// The id that Envoy gave it and sends to Segment in `x-request-id`; `None` if Envoy rejected the request first.
     pub request_id: Option<String>,
-    /// The event's `type`; none where the body was not read that far.
+    /// The event's `type`; `None` if the body was not read that far.
     pub event_type: Option<String>,
-    /// The status it was answered with; 0 where the client left before.
+    /// The status of the answer; 0 if the client disconnected first.
     pub status: u16,
-    /// Who answered and why: `via_upstream`, `stigg_segment_` and a code of the filter's, or Envoy's own.
+    /// Who answered and why: `via_upstream`, `stigg_segment_` with one of the filter's codes, or one of Envoy's details.
     pub outcome: Option<String>,
-    /// How often it was sent on.
+    /// How often it was sent upstream.
     pub attempts: u32,
     /// From its first byte to the answer's last, in milliseconds.
     pub duration_ms: u64,
-    /// From its first byte to the first of Segment's answer, in milliseconds; none where it was not sent on.
+    /// From its first byte to the first of Segment's answer, in milliseconds; `None` if it was not sent upstream.
     pub segment_ms: Option<u64>,
-    /// The name of the route that it took; none if it took none.
+    /// The name of its route, if it has one.
     pub route: Option<String>,
     /// The size of its body.
     pub bytes_in: u64,
 }
 
-/// Envoy's opinion on a configuration.
+/// Envoy's verdict on a configuration.
 #[derive(Debug, Clone)]
 pub struct Validation {
-    /// Whether it would start.
+    /// Whether Envoy would start.
     pub accepted: bool,
-    /// What it said.
+    /// What Envoy logged.
     pub log: String,
 }
 
-/// Asks Envoy for its opinion on a configuration without serving it.
+/// Lets Envoy validate a configuration without serving it.
 pub async fn validate(config: Config, options: Options) -> Result<Validation> {
     let dir = temporary_folder()?;
     let mut command = command(&config, &options, dir.path()).await?;
@@ -127,7 +127,7 @@ pub async fn validate(config: Config, options: Options) -> Result<Validation> {
 }
 
 impl Envoy {
-    /// Starts Envoy and waits until it takes connections.
+    /// Starts Envoy and waits until it accepts connections.
     pub async fn start(config: Config, options: Options) -> Result<Self> {
         let dir = temporary_folder()?;
         let admin_file = dir.path().join("admin-address");
@@ -148,7 +148,7 @@ impl Envoy {
         Ok(Self { process, admin, listeners, webhooks, _dir: dir })
     }
 
-    /// Where a listener listens; none if there is no such listener.
+    /// The address of a listener; `None` if there is no such listener.
     pub fn addr(&self, listener: &str) -> Option<SocketAddr> {
         self.listeners.get(listener).copied()
     }
@@ -158,7 +158,7 @@ impl Envoy {
         format!("http://{}{path}", self.webhooks)
     }
 
-    /// Where its admin interface listens.
+    /// The address of its admin interface.
     pub fn admin_addr(&self) -> SocketAddr {
         self.admin
     }
@@ -168,12 +168,12 @@ impl Envoy {
         admin(self.admin, Method::GET, path).await
     }
 
-    /// Tells its admin interface to do something.
+    /// Sends a command to its admin interface.
     pub async fn admin_post(&self, path: &str) -> Result<String> {
         admin(self.admin, Method::POST, path).await
     }
 
-    /// A counter or gauge. Envoy creates many of them at their first use, so that 0 is also one it does not have yet.
+    /// A counter or gauge. Envoy creates many of them on first use, so a missing one is 0.
     pub async fn stat(&self, name: &str) -> Result<u64> {
         stat(self.admin, name).await
     }
@@ -191,31 +191,31 @@ impl Envoy {
         timeout(patience, reached).await.with_context(|| format!("{name} is below {at_least} after {patience:?}"))?
     }
 
-    /// Everything it has written to its output so far, access logs included.
+    /// Its whole output so far, including the access log.
     pub fn log(&self) -> String {
         self.process.log().text()
     }
 
-    /// The last lines it has written.
+    /// The last lines of its output.
     pub fn log_tail(&self) -> String {
         self.process.log().tail()
     }
 
-    /// Waits until its log has this text somewhere, and returns the line.
+    /// Waits until its log contains this text, and returns the line.
     pub async fn wait_for_log(&self, text: &str, patience: Duration) -> Result<String> {
         self.wait_for_line(|line| line.contains(text), patience)
             .await
             .with_context(|| format!("Envoy did not log `{text}`"))
     }
 
-    /// Waits until its log has such a line, and returns it.
+    /// Waits until its log has a line that fits, and returns the line.
     pub async fn wait_for_line(&self, is_it: impl Fn(&str) -> bool, patience: Duration) -> Result<String> {
         timeout(patience, self.process.log().line(is_it))
             .await
             .with_context(|| format!("no such line within {patience:?} in:\n{}", self.log()))
     }
 
-    /// Waits for the next line of its access log behind a position, which moves behind the line.
+    /// Waits for the next line of its access log after a position, and moves the position past the line.
     pub async fn next_access(&self, position: &mut usize) -> Access {
         loop {
             let line = self.process.log().line_after(position, |line| line.starts_with('{')).await;
@@ -225,7 +225,7 @@ impl Envoy {
         }
     }
 
-    /// Watches what goes through the tap that [`Config::tapped`] puts in, from now on. There can be one at a time.
+    /// Watches the traffic through the tap that [`Config::tapped`] adds, from now on. Only one can watch at a time.
     pub async fn tap(&self) -> Result<Tap> {
         Tap::open(self.admin).await
     }
@@ -258,7 +258,7 @@ impl Envoy {
     }
 }
 
-/// How often a condition is looked at that nobody reports.
+/// How often to poll a condition that nothing reports.
 const POLL: Duration = Duration::from_millis(10);
 
 fn temporary_folder() -> Result<TempDir> {
@@ -277,7 +277,7 @@ async fn command(config: &Config, options: &Options, dir: &Path) -> Result<Comma
         .arg(file)
         .args(["--concurrency", &options.concurrency.to_string()])
         .args(["--log-level", &options.log_level])
-        // Several at once: neither a shared memory region to fight for, nor one to leave behind.
+        // So that several can run at once: no shared memory, to compete for or to leave behind.
         .arg("--disable-hot-restart")
         .args(&options.arguments)
         .current_dir(workspace_root())
@@ -290,12 +290,12 @@ async fn command(config: &Config, options: &Options, dir: &Path) -> Result<Comma
     Ok(command)
 }
 
-/// Waits until Envoy takes connections, and returns where its admin interface is.
+/// Waits until Envoy accepts connections, and returns the address of its admin interface.
 async fn ready(admin_file: &Path) -> SocketAddr {
     loop {
         if let Some(addr) = std::fs::read_to_string(admin_file).ok().and_then(|addr| addr.trim().parse().ok())
             && admin(addr, Method::GET, "/ready").await.is_ok_and(|state| state.trim() == "LIVE")
-            // It says to be live a moment before its workers listen.
+            // It claims to be live a moment before its workers listen.
             && stat(addr, "listener_manager.workers_started").await.is_ok_and(|started| started == 1)
         {
             return addr;
@@ -313,7 +313,7 @@ async fn listeners(addr: SocketAddr) -> Result<BTreeMap<String, SocketAddr>> {
             let socket = &status["local_address"]["socket_address"];
             let (name, ip, port) = (status["name"].as_str(), socket["address"].as_str(), socket["port_value"].as_u64());
             let (Some(name), Some(ip), Some(port)) = (name, ip, port) else {
-                bail!("not understood in Envoy's list of listeners: {status}");
+                bail!("cannot read this entry in Envoy's list of listeners: {status}");
             };
             Ok((name.to_owned(), SocketAddr::new(ip.parse()?, port.try_into()?)))
         })
@@ -323,7 +323,7 @@ async fn listeners(addr: SocketAddr) -> Result<BTreeMap<String, SocketAddr>> {
 async fn stat(addr: SocketAddr, name: &str) -> Result<u64> {
     let stats = admin(addr, Method::GET, "/stats").await?;
     let value = stats.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-    value.map_or(Ok(0), |value| value.parse().with_context(|| format!("{name} is {value}, which is no number")))
+    value.map_or(Ok(0), |value| value.parse().with_context(|| format!("{name} is {value}, which is not a number")))
 }
 
 async fn admin(addr: SocketAddr, method: Method, path: &str) -> Result<String> {

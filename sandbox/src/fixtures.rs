@@ -29,7 +29,7 @@ pub fn names() -> Result<Vec<String>> {
 /// The event of this type, or in this file, or on standard input if it is `-`.
 ///
 /// # Errors
-/// Names the types that there are, where there is neither this one nor such a file.
+/// There is neither such a type nor such a file; the error lists the types.
 pub fn event(name: &str) -> Result<Vec<u8>> {
     if name == "-" {
         let mut event = Vec::new();

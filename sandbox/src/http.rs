@@ -1,4 +1,4 @@
-//! One request on a connection of its own.
+//! Sends one request on a new connection.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 
-/// Sends the request in the protocol of its version and reads the whole response.
+/// Sends the request over the protocol of its version and reads the whole response.
 pub(crate) async fn send<B>(addr: SocketAddr, request: Request<B>) -> Result<Response<Bytes>>
 where
     B: Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static,
@@ -23,7 +23,7 @@ where
     Ok(Response::from_parts(head, body.collect().await?.to_bytes()))
 }
 
-/// Sends the request and reads the head of the response; its body is there for as long as the connection is kept.
+/// Sends the request and reads the head of the response. The caller must keep the connection while it reads the body.
 pub(crate) async fn open<B>(addr: SocketAddr, request: Request<B>) -> Result<(Connection, Response<Incoming>)>
 where
     B: Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static,
@@ -40,11 +40,11 @@ where
             let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;
             (Connection(tokio::spawn(connection).abort_handle()), sender.send_request(request).await?)
         }
-        version => bail!("{version:?} is not spoken here"),
+        version => bail!("{version:?} is not supported"),
     })
 }
 
-/// A connection that ends when it is dropped, also where the caller drops it half-way.
+/// A connection that ends when it is dropped, even half-way through a response.
 #[derive(Debug)]
 pub(crate) struct Connection(AbortHandle);
 

@@ -1,4 +1,4 @@
-//! The filter's module as an OCI image, in the one form that Istio and Envoy Gateway both take
+//! The filter's module as an OCI image, in the one form that both Istio and Envoy Gateway accept
 //! (<https://github.com/solo-io/wasm/blob/master/spec/spec-compat.md>): a single layer with a `plugin.wasm`.
 
 use std::fs;
@@ -9,10 +9,11 @@ use flate2::{Compression, GzBuilder};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-/// Writes the image layout of a module into a folder, over the one that is there, and returns the image's digest. The
-/// same module gives the same digest: no time and no name of a machine gets into it.
+/// Writes the image layout of a module into a folder, over an earlier one, and returns the image's digest. The same
+/// module gives the same digest: the image contains no time and no machine name.
 pub fn write(module: &Path, version: &str, folder: &Path) -> Result<String> {
-    let module = fs::read(module).with_context(|| format!("cannot read {}; make build makes it", module.display()))?;
+    let module =
+        fs::read(module).with_context(|| format!("cannot read {}: run `make build` first", module.display()))?;
     if folder.exists() {
         fs::remove_dir_all(folder)?;
     }

@@ -1,20 +1,21 @@
-//! Both neighbours of the filter, on this machine: a stand-in for Segment ([`segment`]), the sender that stands in for
-//! Stigg ([`stigg`]), and the launcher of a real Envoy on the shipped `envoy.yaml` ([`envoy`]).
+//! Everything around the filter, on this machine: a stand-in for Segment ([`segment`]), a sender in place of Stigg
+//! ([`stigg`]), and a launcher for a real Envoy on the shipped `envoy.yaml` ([`envoy`]).
 //!
-//! `make run`, the integration tests and the benchmarks are all made of these three. Nothing leaves the loopback
-//! interface, the system chooses the ports, and whatever was started ends when its value is dropped.
+//! `make run`, the integration tests and the benchmarks all use these three. Nothing leaves the loopback interface, the
+//! system chooses the ports, and every process ends when its value is dropped.
 
 use std::path::Path;
 
 pub mod envoy;
 pub mod fixtures;
+pub mod generated;
 pub mod image;
-pub mod marked;
 pub mod output;
 pub mod process;
 pub mod pypi;
 pub mod segment;
 pub mod stigg;
+pub mod synthetic;
 pub mod trapping;
 
 mod http;

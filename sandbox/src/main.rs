@@ -1,5 +1,5 @@
-//! `make run`: the filter in a real Envoy, with a stand-in for Segment behind it or with Segment itself; and what sends
-//! events to it or explains what it does with them.
+//! The commands of the sandbox: `run` runs the filter in a real Envoy, `send` sends it events, `explain` says what it does
+//! with them.
 
 mod commands;
 
@@ -26,9 +26,9 @@ enum Command {
     /// Runs the shipped envoy.yaml: with a stand-in for Segment, or with Segment itself if SEGMENT_WRITE_KEY and
     /// STIGG_WEBHOOK_SECRET are set.
     Run(run::Options),
-    /// Sends an event to the running sandbox, or many, and prints what Stigg would show.
+    /// Sends one event or many to the running sandbox, and prints what Stigg would show.
     Send(send::Options),
-    /// Prints what the filter does with an event, and why; neither Envoy nor a secret is needed.
+    /// Prints what the filter does with an event, and why. It needs neither Envoy nor a secret.
     Explain(explain::Options),
 }
 

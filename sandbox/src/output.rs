@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-/// Nobody reads the standard output any more.
+/// The error that nobody reads the standard output any more.
 #[derive(Debug)]
 pub struct Closed;
 
@@ -38,7 +38,7 @@ pub fn line(text: fmt::Arguments<'_>) -> Result<()> {
     }
 }
 
-/// What the program ends with. An error is reported, unless nobody reads the output.
+/// The exit code. An error is reported, except that nobody reads the output.
 pub fn exit_code(result: Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,

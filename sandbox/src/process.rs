@@ -1,4 +1,4 @@
-//! A child process that cannot outlive its owner, and everything it says; and which processors processes run on.
+//! A child process that cannot outlive its owner, with its output; and the processors that processes may use.
 
 use std::io::{BufRead, BufReader, PipeReader, pipe};
 use std::os::unix::process::CommandExt;
@@ -29,15 +29,15 @@ impl Process {
         let name = command.get_program().to_owned();
         let (output, writer) = pipe()?;
         command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
-        // Ctrl-C in a terminal is for the owner, who then ends the child in good order.
+        // Ctrl-C in a terminal must reach only the owner, which then ends the child in good order.
         command.process_group(0);
         die_with_parent(&mut command);
 
         let log = Arc::new(Log::default());
         let (exit_sender, exit) = watch::channel(None);
         let (child_sender, child) = mpsc::channel();
-        // The child's life is bound to the thread that starts it (see `die_with_parent`), so that must be one that
-        // lives as long as the child does: not a test's, nor one of a pool.
+        // The child dies with the thread that starts it (see `die_with_parent`). So that thread must live as long as the
+        // child: not a test's thread, nor one of a pool.
         let keeper = thread::Builder::new().name("child".to_owned()).spawn({
             let log = Arc::clone(&log);
             move || {
@@ -66,14 +66,14 @@ impl Process {
         self.pid
     }
 
-    /// What it has written.
+    /// Its output.
     pub fn log(&self) -> &Log {
         &self.log
     }
 
-    /// Sends a signal; one that has ended already takes it without complaint.
+    /// Sends a signal. It is no error if the child has already ended.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        // Held, so that the child is not reaped and its id not another's meanwhile.
+        // The lock keeps the child from being reaped, so that its id cannot become another process's.
         let mut child = self.child.lock().unwrap();
         if child.try_wait()?.is_none() {
             kill(Pid::from_raw(self.pid.try_into()?), signal)?;
@@ -97,8 +97,8 @@ impl Drop for Process {
     }
 }
 
-/// The kernel kills the child when the thread that started it ends, however it ends: a backstop for an owner that had
-/// no chance to drop the child.
+/// Lets the kernel kill the child when the thread that started it ends: a backstop for an owner that had no chance to drop
+/// the child.
 pub(crate) fn die_with_parent(command: &mut Command) {
     #[cfg(target_os = "linux")]
     // SAFETY: between fork and exec only async-signal-safe calls are allowed; prctl is one system call.
@@ -123,7 +123,7 @@ pub fn cpus() -> Result<Vec<usize>> {
     Ok((0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).collect())
 }
 
-/// Lets this process, and whatever it starts from now on, run on these processors only.
+/// Lets this process, and the processes it starts from now on, run on these processors only.
 pub fn pin_self(cpus: &[usize]) -> Result<()> {
     let cpus = cpu_set(cpus)?;
     for thread in std::fs::read_dir("/proc/self/task")? {
@@ -146,7 +146,7 @@ fn wait(child: &Mutex<Child>) -> Option<ExitStatus> {
     child.lock().unwrap().wait().ok()
 }
 
-/// What the child has written so far.
+/// The child's output so far.
 #[derive(Debug, Default)]
 pub struct Log {
     text: Mutex<String>,
@@ -178,7 +178,7 @@ impl Log {
         lines[lines.len().saturating_sub(LINES)..].join("\n")
     }
 
-    /// Waits for such a line.
+    /// Waits for a line that fits.
     pub async fn line(&self, is_it: impl Fn(&str) -> bool) -> String {
         let mut position = 0;
         self.line_after(&mut position, is_it).await

@@ -1,4 +1,4 @@
-//! What comes from the Python Package Index: installed on first use, below the workspace's `target` folder.
+//! Installs programs from the Python Package Index on first use, below the workspace's `target` folder.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -10,8 +10,8 @@ use anyhow::{Context, Result, bail};
 use crate::process::die_with_parent;
 use crate::workspace_root;
 
-/// Unpacks the wheels of these requirements, without what they depend on, into the folder `target/<name>`, and returns
-/// it. They are there when its file `has` is. Before that, `prepare` may refuse them, or change them.
+/// Unpacks the wheels of these requirements, without their dependencies, into the folder `target/<name>`, and returns the
+/// folder. If it has the file `has`, they are installed already. `prepare` may change the unpacked files, or fail.
 pub fn install(
     name: &str,
     requirements: &[&str],
@@ -22,7 +22,7 @@ pub fn install(
     fs::create_dir_all(&target)?;
     let home = target.join(name);
 
-    // Whoever comes second waits here and then finds it installed. The system unlocks for those that die.
+    // A second process waits here and then finds everything installed. The system releases the lock of a killed process.
     let lock = File::create(target.join(format!("{name}.lock")))?;
     lock.lock()?;
     if home.join(has).exists() {
@@ -30,8 +30,8 @@ pub fn install(
     }
 
     eprintln!("Installing {} below {}", requirements.join(", "), home.display());
-    // Only a whole installation gets the name it is looked for by.
-    let staging = tempfile::Builder::new().prefix(".wheel-").tempdir_in(&target)?;
+    // Only a complete installation gets the final name.
+    let staging = tempfile::Builder::new().prefix(".staging-").tempdir_in(&target)?;
     let staged = unpack(staging.path(), requirements)
         .and_then(|wheel| prepare(&wheel).map(|()| wheel))
         .with_context(|| format!("cannot install {}", requirements.join(", ")))?;
@@ -42,7 +42,7 @@ pub fn install(
     Ok(home)
 }
 
-/// Unpacks wheels with a pip of its own, as that of the system may be missing or refuse to.
+/// Unpacks wheels with pip in a virtual environment, because the system's pip may be missing or refuse to install.
 fn unpack(staging: &Path, requirements: &[&str]) -> Result<PathBuf> {
     let (venv, wheel) = (staging.join("venv"), staging.join("wheel"));
     let mut make_venv = Command::new("python3");
@@ -66,7 +66,7 @@ fn run(mut command: Command) -> Result<()> {
     match command.stdin(Stdio::null()).stdout(io::stderr()).status() {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => bail!("{name} ended with {status}"),
-        Err(error) if error.kind() == ErrorKind::NotFound => bail!("there is no {name}"),
+        Err(error) if error.kind() == ErrorKind::NotFound => bail!("{name} is not installed"),
         Err(error) => Err(error).with_context(|| format!("cannot run {name}")),
     }
 }

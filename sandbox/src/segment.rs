@@ -24,15 +24,15 @@ use self::behaviour::Plan;
 use self::certificate::Identity;
 use self::ledger::Ledger;
 
-/// The names Segment is reached by: in the United States, and in Europe.
+/// Segment's host names: in the United States, and in Europe.
 pub const HOSTS: [&str; 2] = ["api.segment.io", "events.eu1.segmentapis.com"];
 
-/// How a stand-in is started; the default is what Segment is.
+/// How to start a stand-in; the default is like Segment.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Where it listens. Port 0 lets the system choose.
     pub address: SocketAddr,
-    /// How it is spoken to.
+    /// How clients reach it.
     pub transport: Transport,
     /// What it remembers.
     pub recording: Recording,
@@ -48,12 +48,12 @@ impl Default for Options {
     }
 }
 
-/// How a stand-in is spoken to. Either way HTTP/1.1 and HTTP/2 are both understood.
+/// How clients reach a stand-in. Both transports support HTTP/1.1 and HTTP/2.
 #[derive(Debug, Clone)]
 pub enum Transport {
     /// TLS only, with a certificate for these names, signed by the stand-in's own authority.
     Tls {
-        /// What the certificate is for.
+        /// The names in the certificate.
         names: Vec<String>,
     },
     /// No encryption: for benchmarks, which are not about the stand-in's cryptography.
@@ -73,7 +73,7 @@ impl Transport {
     }
 }
 
-/// What a stand-in remembers of the calls it gets.
+/// Which calls a stand-in records.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Recording {
     /// Every call, whole.
@@ -92,7 +92,7 @@ pub struct Segment {
     server: JoinHandle<()>,
 }
 
-/// What the connections of a stand-in have in common.
+/// State that the connections of a stand-in share.
 #[derive(Debug)]
 struct Shared {
     ledger: Ledger,
@@ -105,7 +105,7 @@ impl Segment {
         Self::start_with(Options::default()).await
     }
 
-    /// Starts one that differs from Segment.
+    /// Starts one with these options.
     pub async fn start_with(options: Options) -> Result<Self> {
         let identity = match &options.transport {
             Transport::Tls { names } => Some(Identity::issue(names)?),
@@ -121,43 +121,42 @@ impl Segment {
         Ok(Self { addr, identity, shared, server })
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// The PEM file of the authority that signed its certificate, there for as long as the stand-in is; none without
-    /// TLS.
+    /// The PEM file of the authority that signed its certificate, removed with the stand-in; `None` without TLS.
     pub fn ca_file(&self) -> Option<&Path> {
         self.identity.as_ref().map(Identity::ca_file)
     }
 
-    /// What it does with each call from now on, once the script has run out.
+    /// Sets what it does with each call from now on, after the script.
     pub fn behave(&self, behaviour: Behaviour) {
         self.behave_with(move |_| behaviour.clone());
     }
 
-    /// Decides for each call from now on, once the script has run out. The call has no status yet.
+    /// Lets a function decide for each call from now on, after the script. The call has no status yet.
     pub fn behave_with(&self, decide: impl Fn(&Call) -> Behaviour + Send + Sync + 'static) {
         self.shared.plan.set_default(Box::new(decide));
     }
 
-    /// Behaviours for the next calls, one each, after those still in the script.
+    /// Adds behaviours to the end of the script, one for each of the next calls.
     pub fn script(&self, behaviours: impl IntoIterator<Item = Behaviour>) {
         self.shared.plan.extend_script(behaviours);
     }
 
-    /// Every call that ended in an answer, in a reset or in the caller leaving, in the order of arrival.
+    /// Every call that has ended (with an answer, a reset or a disconnect), in the order of arrival.
     pub fn calls(&self) -> Vec<Call> {
         self.shared.ledger.calls()
     }
 
-    /// The calls whose event was kept.
+    /// The calls whose event was accepted.
     pub fn accepted(&self) -> Vec<Call> {
         self.calls().into_iter().filter(|call| call.accepted).collect()
     }
 
-    /// How many calls had their event kept, counted even where nothing is recorded.
+    /// How many events were accepted, counted even without recording.
     pub fn accepted_count(&self) -> usize {
         self.shared.ledger.accepted()
     }
@@ -172,12 +171,12 @@ impl Segment {
         self.shared.ledger.requests_begun()
     }
 
-    /// Forgets the calls, those under way too, and sets the counters to zero. The behaviours stay.
+    /// Forgets all calls, including those under way, and resets the counters. The behaviours stay.
     pub fn clear(&self) {
         self.shared.ledger.clear();
     }
 
-    /// Each call from now on, as it ends.
+    /// Receives each call from now on, when it ends.
     pub fn subscribe(&self) -> broadcast::Receiver<Call> {
         self.shared.ledger.subscribe()
     }

@@ -1,4 +1,4 @@
-//! The sender: one webhook, sent as Stigg sends it.
+//! Sends a webhook as Stigg does.
 
 use std::future::ready;
 
@@ -24,7 +24,7 @@ pub struct Webhook {
     trailers: HeaderMap,
 }
 
-/// What the receiver answered.
+/// The receiver's answer.
 #[derive(Debug, Clone)]
 pub struct Reply {
     /// The status code.
@@ -52,12 +52,12 @@ impl Webhook {
         Self::new(event.to_string())
     }
 
-    /// Proves the origin.
+    /// Adds the secret that proves the origin.
     pub fn secret(self, secret: &str) -> Self {
         self.header(SECRET_HEADER, secret)
     }
 
-    /// Adds a header; those of the same name stay.
+    /// Adds a header; earlier ones of the same name stay.
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
@@ -69,7 +69,7 @@ impl Webhook {
         self
     }
 
-    /// Ends the request with this trailer, which only HTTP/2 does without having announced it.
+    /// Ends the request with this trailer. Only HTTP/2 can do that without announcing it.
     pub fn trailer(mut self, name: &'static str, value: &'static str) -> Self {
         self.trailers.append(name, HeaderValue::from_static(value));
         self
@@ -81,15 +81,15 @@ impl Webhook {
         self
     }
 
-    /// Sends over HTTP/2 without asking first.
+    /// Sends over HTTP/2 without negotiating it.
     pub fn http2(mut self) -> Self {
         self.version = Version::HTTP_2;
         self
     }
 
-    /// Sends it to a plain `http://` URL on a connection of its own.
+    /// Sends it to a plain `http://` URL on a new connection.
     pub async fn send(self, url: &str) -> Result<Reply> {
-        let uri: Uri = url.parse().with_context(|| format!("{url} is no URL"))?;
+        let uri: Uri = url.parse().with_context(|| format!("{url} is not a URL"))?;
         let authority = uri.authority().with_context(|| format!("{url} names no host"))?.clone();
         let addr = tokio::net::lookup_host((authority.host(), authority.port_u16().unwrap_or(80)))
             .await?
@@ -112,23 +112,23 @@ impl Webhook {
 }
 
 impl Reply {
-    /// The body as text; what is not UTF-8 is replaced.
+    /// The body as text; invalid UTF-8 is replaced.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The body read as JSON; null where it is none.
+    /// The body read as JSON; null if it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
-    /// A header as text; none where it is missing or not text.
+    /// A header as text; `None` if it is missing or not text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 }
 
-/// The status text that Stigg shows beside a status code. Access logs have the code 0 where there was no answer.
+/// The status text that Stigg shows beside a status code. In the access log, 0 means that there was no answer.
 pub fn status_text(status: u16) -> &'static str {
     match StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()) {
         Some(text) => text,

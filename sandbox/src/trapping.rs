@@ -1,4 +1,4 @@
-//! The built filter with a defect, without a defect in its source.
+//! A copy of the built filter with a function that traps.
 
 use std::ops::Range;
 use std::path::Path;
@@ -7,8 +7,8 @@ use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempPath;
 use wasmparser::{ExternalKind, Parser, Payload, TypeRef};
 
-/// A copy of the WebAssembly module at `path` in which the function exported as `export` traps as soon as it is called;
-/// all else is as built. The file is there for as long as the value that stands for it.
+/// A copy of the WebAssembly module at `path` in which the function exported as `export` traps as soon as it is called.
+/// Everything else is unchanged. Dropping the value removes the file.
 ///
 /// With `proxy_on_request_trailers` as the export, a request over HTTP/2 that ends in trailers traps the VM, and every
 /// other request is served.
@@ -31,7 +31,7 @@ pub fn module(path: &Path, export: &str) -> Result<TempPath> {
     Ok(file)
 }
 
-/// Replaces the body in its place: at the same length nothing else in the module has to move.
+/// Overwrites the function's body with one of the same length, so that nothing else in the module moves.
 fn with_trap(mut module: Vec<u8>, export: &str) -> Result<Vec<u8>> {
     const NO_LOCALS: u8 = 0x00;
     const UNREACHABLE: u8 = 0x00;
@@ -49,7 +49,7 @@ fn with_trap(mut module: Vec<u8>, export: &str) -> Result<Vec<u8>> {
     }
 }
 
-/// Where the body of an exported function is: its locals, its instructions and their end.
+/// The range of an exported function's body: its locals, its instructions and their end.
 fn body(module: &[u8], export: &str) -> Result<Range<usize>> {
     let mut imported = 0;
     let mut exported = None;

@@ -7,8 +7,8 @@ use sandbox::envoy::{locate, workspace_root};
 use tests::pages::{Block, blocks, pages};
 use tests::tools::path;
 
-/// Runs a block from the repository's root, or from the folder that its comment names, which a temporary one stands for.
-/// Targets of make are only looked for: one of them runs this test.
+/// Runs a block in the repository's root, or in a temporary copy of the folder that its comment names. Targets of make are
+/// only looked up, because one of them runs this test.
 fn run(block: &Block) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let stands_in = block.comment.starts_with("in: ");

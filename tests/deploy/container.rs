@@ -1,4 +1,4 @@
-//! A container with Envoy in it: what it runs, and the files it finds.
+//! A container with Envoy: its command, its environment and its files.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -11,16 +11,16 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tests::manifests::{Manifests, each, texts};
 
-/// A container as far as it differs from its image.
+/// The differences of a container from its image.
 pub struct Container {
     command: Vec<String>,
     options: Options,
-    /// Stands for its working folder.
+    /// The folder that takes the place of its working folder.
     folder: TempDir,
 }
 
 impl Container {
-    /// That of the Deployment in deploy/kubernetes.
+    /// The container of the Deployment in deploy/kubernetes.
     pub fn of_deployment(manifests: &Manifests, options: Options) -> Result<Self> {
         let pod = &manifests.the("Deployment")?["spec"]["template"]["spec"];
         let container = &pod["containers"][0];
@@ -43,7 +43,7 @@ impl Container {
         Ok(Self { command: owned([texts(&container["command"]), texts(&container["args"])].concat()), options, folder })
     }
 
-    /// That of deploy/compose.yaml.
+    /// The container of deploy/compose.yaml.
     pub fn of_compose(service: &Value, options: Options) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         for volume in texts(&service["volumes"]) {
@@ -55,7 +55,7 @@ impl Container {
         Ok(Self { command: owned(texts(&service["entrypoint"])), options, folder })
     }
 
-    /// Runs its command as it is, but for having Envoy look at its configuration only.
+    /// Runs its command, except that Envoy only validates its configuration.
     pub fn validate(&self) -> Result<Output> {
         let [program, arguments @ ..] = &self.command[..] else { anyhow::bail!("it runs nothing") };
         let bin = tempfile::tempdir()?;
@@ -99,7 +99,7 @@ fn merge(whole: &mut Value, added: Value) {
     }
 }
 
-/// The port that envoy.yaml takes webhooks on.
+/// The port on which envoy.yaml takes webhooks.
 pub fn port() -> Result<Value> {
     let config = Config::shipped()?;
     Ok(config.get("/static_resources/listeners/webhooks/address/socket_address/port_value")?.clone())

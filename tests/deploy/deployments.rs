@@ -1,4 +1,4 @@
-//! The ways to run it in deploy/: the Envoy that comes of each does what it is there for.
+//! The deployments in deploy/: the Envoy of each does its job.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -21,7 +21,7 @@ const SECRETS: [(&str, &str); 3] = [
     ("STIGG_WEBHOOK_SECRET_PREVIOUS", PREVIOUS_SECRET),
 ];
 
-/// The environment of a container, from the Secret that the page on deployment has one create, and from nothing else.
+/// The environment of a container, only from the Secret that the page on deployment creates.
 fn environment(container: &Value) -> Result<Options> {
     let secrets = BTreeMap::from(SECRETS);
     let mut options = Options::default();
@@ -34,17 +34,17 @@ fn environment(container: &Value) -> Result<Options> {
     Ok(options)
 }
 
-/// Sends a webhook to a gateway that knows the host of the manifests.
+/// Sends a webhook for the host name in the manifests.
 async fn ask(edge: &Edge, request: String) -> Result<Response> {
     let mut connection = edge.connect().await?;
     connection.send(request.replace("host: edge", &format!("host: {HOST}"))).await?;
     connection.response().await
 }
 
-/// The host that manifests stand for one's own with.
+/// The host name that the manifests use as an example.
 const HOST: &str = "webhooks.example.com";
 
-/// Bodies may be about as large as the filter takes.
+/// Bodies can be about as large as the filter's limit.
 async fn takes_large_bodies(edge: &Edge) -> Result<()> {
     let event = format!(r#"{{"type":"plan.created","x":"{}"}}"#, "x".repeat(500 * 1024));
     for request in [post(&event), post_chunked(&event, 10_000)] {
@@ -63,8 +63,8 @@ async fn forwards_ignores_and_rejects(edge: &Edge, besides: &[&str]) -> Result<(
         (post("{"), 400, "malformed_json"),
         (request("GET", "", ""), 405, "method_not_allowed"),
     ] {
-        let refused = ask(edge, request).await?;
-        assert!(refused.status == status && refused.body.contains(code), "{refused:?}");
+        let rejected = ask(edge, request).await?;
+        assert!(rejected.status == status && rejected.body.contains(code), "{rejected:?}");
     }
     assert_eq!(edge.segment.connections(), 0);
 
@@ -86,7 +86,7 @@ async fn forwards_ignores_and_rejects(edge: &Edge, besides: &[&str]) -> Result<(
     Ok(())
 }
 
-/// Envoy sends again what Segment could not take, and not what it would not.
+/// Envoy retries retryable answers, and no others.
 async fn retries(edge: &Edge) -> Result<()> {
     for (status, calls) in [(503, 2), (429, 2), (400, 1)] {
         edge.segment.clear();
@@ -124,12 +124,12 @@ async fn the_envoy_that_envoy_gateway_configures_forwards_ignores_and_rejects() 
     forwards_ignores_and_rejects(&edge, &["x-forwarded-host"]).await?;
     takes_large_bodies(&edge).await?;
     retries(&edge).await?;
-    // The filter runs for no other path.
+    // The filter does not run for other paths.
     assert_eq!(ask(&edge, post(EVENT).replace(PATH, "/elsewhere")).await?.status, 404);
     Ok(())
 }
 
-/// A container starts as it is, and its Envoy does what envoy.yaml says.
+/// A container starts unchanged, and its Envoy follows envoy.yaml.
 async fn runs(container: Container) -> Result<Edge> {
     let output = container.validate()?;
     let said = String::from_utf8_lossy(&output.stderr);

@@ -1,4 +1,4 @@
-//! What Envoy Gateway tells Envoy for the manifests in deploy/envoy-gateway.yaml, as far as it concerns this filter.
+//! The Envoy configuration that Envoy Gateway makes from deploy/envoy-gateway.yaml, as far as it concerns this filter.
 
 use anyhow::{Context, Result, bail};
 use sandbox::envoy::{Config, HTTP_CONNECTION_MANAGER, LISTENER, SEGMENT_CLUSTER};
@@ -22,7 +22,7 @@ pub fn config(manifests: &Manifests, segment: &Segment) -> Result<Config> {
     let mut whole = buffer.clone();
     whole["@type"] = json!("type.googleapis.com/envoy.extensions.filters.http.buffer.v3.Buffer");
     let wasm = json!({ "@type": xds::WASM, "config": plugin(&spec("EnvoyExtensionPolicy")?["wasm"][0], &module) });
-    // Those that the route asks for, off by default and in the order of Envoy Gateway's own.
+    // The filters that the route enables: off by default, and in Envoy Gateway's order.
     let mut filters = vec![xds::filter(BUFFER, whole), xds::filter(WASM, wasm)];
     filters.iter_mut().for_each(|filter| filter["disabled"] = json!(true));
     order(&mut filters, &spec("EnvoyProxy")?["filterOrder"])?;

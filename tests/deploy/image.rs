@@ -1,4 +1,4 @@
-//! The OCI image of the filter: the same each time, taken by a registry, and what comes back runs.
+//! The OCI image of the filter: it is reproducible, a registry accepts it, and the module from the registry runs.
 
 use std::path::Path;
 
@@ -26,8 +26,8 @@ fn manifest(layout: &Path) -> Result<Value> {
     Ok(serde_json::from_slice(&blob(layout, &index["manifests"][0])?)?)
 }
 
-/// The module in an image, found as Istio and Envoy Gateway find it: the `plugin.wasm` of the last layer, which must be of
-/// the one type that they take.
+/// The module in an image, found as Istio and Envoy Gateway find it: the `plugin.wasm` of the last layer, which must have the
+/// media type that both accept.
 fn module(layout: &Path) -> Result<Vec<u8>> {
     let manifest = manifest(layout)?;
     let layer = manifest["layers"].as_array().and_then(|layers| layers.last()).context("no layer")?;
@@ -50,7 +50,7 @@ fn the_same_module_gives_the_same_image() -> Result<()> {
     let built = Config::shipped()?.module_file()?;
     let digest = image::write(&built, VERSION, &folder.path().join("a"))?;
     assert_eq!(image::write(&built, VERSION, &folder.path().join("b"))?, digest);
-    // Over the one that is there.
+    // Over the earlier one.
     let other = folder.path().join("other.wasm");
     std::fs::write(&other, "other")?;
     assert_ne!(image::write(&other, VERSION, &folder.path().join("a"))?, digest);

@@ -1,4 +1,4 @@
-//! What Istio tells the Envoy of a gateway for the manifests in deploy/istio.yaml, as far as it concerns this filter.
+//! The Envoy configuration that Istio makes from deploy/istio.yaml, as far as it concerns this filter.
 
 use anyhow::{Context, Result};
 use sandbox::envoy::{Config, HTTP_CONNECTION_MANAGER, LISTENER, SEGMENT_CLUSTER};
@@ -8,7 +8,7 @@ use tests::manifests::{Manifests, each, texts};
 
 use crate::xds;
 
-/// The name that Istio gives the router, and EnvoyFilters look for.
+/// The name that Istio gives the router, and that EnvoyFilters look for.
 const ROUTER: &str = "envoy.filters.http.router";
 
 /// Envoy's configuration.
@@ -52,7 +52,7 @@ fn plugin(manifests: &Manifests, module: &std::path::Path) -> Result<Value> {
     }))
 }
 
-/// Whether the gateway's own annotation keeps the headers of Envoy from those it sends to.
+/// Whether the gateway's annotation removes Envoy's headers from upstream requests.
 fn hides_envoy(manifests: &Manifests) -> Result<bool> {
     let annotations = &manifests.the("Deployment")?["spec"]["template"]["metadata"]["annotations"];
     let proxy = annotations["proxy.istio.io/config"].as_str().context("no configuration of the proxy")?;

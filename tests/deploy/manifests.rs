@@ -1,4 +1,4 @@
-//! The manifests in deploy/: each is what its API takes, and they fit together.
+//! The manifests in deploy/: each matches the schema of its API, and they fit together.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -45,7 +45,7 @@ fn no_manifest_has_a_secret_in_it() -> Result<()> {
     Ok(())
 }
 
-/// The commands of the page on deployment that begin like this, each with the lines that continue it.
+/// The commands on the page on deployment that begin with this text, each with its continuation lines.
 fn commands(beginning: &str) -> Result<Vec<String>> {
     let page = std::fs::read_to_string(workspace_root().join("docs/deployment.md"))?.replace("\\\n", "");
     Ok(page.lines().map(str::trim).filter(|line| line.starts_with(beginning)).map(str::to_owned).collect())
@@ -121,7 +121,7 @@ fn the_parts_for_envoy_gateway_find_each_other() -> Result<()> {
             references += 1;
         }
     }
-    // All but the Gateway and its class are found by another.
+    // Another manifest refers to every one except the Gateway and its class.
     assert_eq!(references, manifests.0.len() - 1);
     Ok(())
 }

@@ -38,7 +38,7 @@ impl Registry {
             }
             said += &line;
         }
-        // Nobody reads it any more, and it must not block.
+        // Nobody reads its output any more, and it must not block.
         std::thread::spawn(move || log.read_to_end(&mut Vec::new()));
         Ok(registry)
     }

@@ -1,18 +1,18 @@
-//! What the API servers and docker compose hold manifests against; `make schemas` takes it from them.
+//! The schemas that API servers and docker compose check manifests with; `make schemas` fetches them.
 
 use anyhow::{Context, Result};
 use boon::{Compiler, SchemaIndex, Schemas};
 use sandbox::envoy::workspace_root;
 use serde_json::{Map, Value, json};
 
-/// The schemas of all that can be in a manifest.
+/// The schemas of all kinds of manifest.
 pub struct Published {
     schemas: Schemas,
     compiler: Compiler,
 }
 
 impl Published {
-    /// None is read yet.
+    /// Starts without any; each is read when it is needed.
     pub fn new() -> Self {
         Self { schemas: Schemas::new(), compiler: Compiler::new() }
     }
@@ -25,17 +25,17 @@ impl Published {
         compiled.map_err(|error| anyhow::anyhow!("no schema of {name}, which `make schemas` gets: {error:#}"))
     }
 
-    /// What is wrong with a manifest; nothing if all is well.
+    /// The errors in a manifest; none if it is valid.
     pub fn wrong(&self, manifest: &Value, schema: SchemaIndex) -> Option<String> {
         self.schemas.validate(manifest, schema).err().map(|error| format!("{error:#}"))
     }
 }
 
-/// Every manifest that differs from this one by a field that nobody knows, where one can be said to be unknown.
+/// Copies of this manifest, each with one unknown field, in every place where the schema can know that.
 pub fn misspelt(manifest: &Value) -> Vec<Value> {
-    /// What may hold anything.
+    /// Places that may hold anything.
     const OPAQUE: [&str; 4] = ["metadata", "pluginConfig", "config", "value"];
-    /// What has keys of one's own.
+    /// Places whose keys the user chooses.
     const MAPS: [&str; 10] = [
         "services",
         "environment",

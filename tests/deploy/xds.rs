@@ -1,4 +1,4 @@
-//! Pieces of Envoy's configuration that gateways make alike.
+//! Parts of Envoy's configuration that all gateways make in the same way.
 
 use serde_json::{Value, json};
 
@@ -12,12 +12,12 @@ pub fn filter(name: &str, typed_config: Value) -> Value {
     json!({ "name": name, "typed_config": typed_config })
 }
 
-/// A plugin's configuration as the gateways hand it over: the JSON of the manifest as a text.
+/// A plugin's configuration as the gateways pass it on: the JSON of the manifest as text.
 pub fn text(configuration: &Value) -> Value {
     json!({ "@type": "type.googleapis.com/google.protobuf.StringValue", "value": configuration.to_string() })
 }
 
-/// Headers that replace what there is.
+/// Headers that replace existing ones.
 pub fn headers<'a>(headers: impl Iterator<Item = (&'a String, &'a Value)>) -> Vec<Value> {
     headers
         .map(|(name, value)| {

@@ -1,5 +1,5 @@
-//! What becomes of an event when Segment has a bad day: it is sent again as Segment's documentation says, and if that does
-//! not help Stigg is told, and delivers it again.
+//! Delivery while Segment fails: Envoy retries as Segment's documentation says, and if that fails, Stigg is told and delivers
+//! the event again.
 
 use std::time::{Duration, Instant};
 
@@ -9,12 +9,12 @@ use sandbox::segment::{Behaviour, Segment};
 use serde_json::{Value, json};
 use tests::edge::*;
 
-/// What Segment's documentation calls retryable, but for the other 5xx.
+/// The statuses that Segment's documentation calls retryable, except 5xx.
 const RETRYABLE: [u16; 4] = [408, 410, 429, 460];
-/// The 5xx that are not.
+/// The 5xx statuses that are not retryable.
 const PERMANENT_5XX: [u16; 3] = [501, 505, 511];
 
-/// As shipped, but with the first pause before a retry cut short.
+/// As shipped, except that the pause before the first retry is short.
 fn impatient(config: Config) -> Result<Config> {
     config.set(&format!("{ROUTE}/route/retry_policy/retry_back_off/base_interval"), json!("0.01s"))
 }
@@ -60,7 +60,7 @@ async fn an_event_survives_a_broken_connection() -> Result<()> {
         edge.segment.clear();
         edge.segment.script([broken]);
         assert_eq!(edge.send_event(EVENT).await?.status, 200);
-        // Whether the first one counted or not: Segment de-duplicates by the id.
+        // It does not matter whether the first one was accepted: Segment removes duplicates by the id.
         assert_eq!(message_ids(&edge.segment), ["stigg-m-1", "stigg-m-1"]);
     }
     Ok(())
@@ -147,7 +147,7 @@ async fn when_retries_fail_stigg_is_told_and_delivers_again() -> Result<()> {
     edge.segment.behave(Behaviour::ResetBeforeAccept);
     let reply = edge.send_event(EVENT).await?;
     assert_eq!((reply.status, &reply.json()["code"]), (503, &json!("unavailable")));
-    // Nobody there at all.
+    // Nothing listens at Segment's address.
     let Edge { envoy, segment } = edge;
     drop(segment);
     let reply = sandbox::stigg::Webhook::new(EVENT).secret(SECRET).send(&envoy.url(PATH)).await?;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tests::edge::*;
 use tests::fixtures::{Fixture, fixtures};
 
-/// What Segment gets for an event.
+/// The body that Segment gets for an event.
 fn call(event: &str, user_id: &str, message_id: &str, body: &str) -> String {
     let library = format!(r#"{{"name":"stigg-segment-filter","version":"{}"}}"#, env!("CARGO_PKG_VERSION"));
     format!(
@@ -132,7 +132,7 @@ async fn a_webhook_without_a_valid_secret_is_rejected_before_its_body_is_read() 
                 assert_eq!(reply.header("content-type"), Some("application/json"));
             }
         }
-        // Nothing of the body has been sent when the answer comes.
+        // The answer comes before any of the body is sent.
         let mut stranger = edge.connect().await?;
         stranger.send(format!("POST {PATH} HTTP/1.1\r\nhost: edge\r\ncontent-length: 1000\r\n\r\n")).await?;
         assert_eq!(stranger.response().await?.status, 401);
@@ -227,7 +227,7 @@ async fn a_body_or_a_call_over_its_limit_is_rejected() -> Result<()> {
                 let reply = edge.send(webhook).await?;
                 assert_eq!((reply.status, &reply.json()["code"]), (status, &code), "{} bytes", body.len());
             }
-            // Without a content-length that says it beforehand.
+            // Without a content-length that announces it.
             let mut chunked = edge.connect().await?;
             // The answer may come, and the connection close, while the body is still being sent.
             let _ = chunked.send(post_chunked(&body, 10_000)).await;
@@ -236,7 +236,7 @@ async fn a_body_or_a_call_over_its_limit_is_rejected() -> Result<()> {
         let calls = edge.segment.calls();
         assert!(calls.iter().all(|call| call.body.len() == 32 * 1024 && call.status == Some(200)));
         assert_eq!(calls.len(), 3);
-        // An announced length over the limit is refused before the body.
+        // An announced length over the limit is rejected before the body.
         let mut connection = edge.connect().await?;
         connection.send(request("POST", "content-length: 99999999999\r\n", "")).await?;
         assert_eq!(connection.response().await?.status, 413);
@@ -272,7 +272,7 @@ async fn requests_on_one_connection_do_not_disturb_each_other() -> Result<()> {
                 assert_eq!(connection.response().await?.status, status);
             }
         }
-        // Sent in one go, answered in order. (Behind any answer of its own Envoy may close a pipelined connection.)
+        // Sent at once, answered in order. (After an answer that Envoy itself gives, it may close a pipelined connection.)
         connection.send([post(EVENT), post(small), post(CATALOG_EVENT)].concat()).await?;
         for status in [200, 200, 204] {
             assert_eq!(connection.response().await?.status, status);
@@ -301,13 +301,13 @@ async fn a_request_may_come_in_any_way_that_http_allows() -> Result<()> {
         odd.iter_mut().take_while(|byte| **byte != b'{').filter(|byte| **byte == b'?').for_each(|byte| *byte = 0xFF);
         connection.send(odd).await?;
         assert_eq!(connection.response().await?.status, 200);
-        // After asking whether it may.
+        // With `expect: 100-continue`.
         connection.send(request("POST", &format!("{length}expect: 100-continue\r\n"), "")).await?;
         let continued = connection.response().await?;
         assert_eq!(continued.status, 100, "{continued:?}");
         connection.send(EVENT).await?;
         assert_eq!(connection.response().await?.status, 200);
-        // With trailers, of which none reaches Segment.
+        // With trailers, which do not reach Segment.
         for webhook in [Webhook::new(EVENT), Webhook::new(EVENT).header("content-length", &EVENT.len().to_string())] {
             assert_eq!(edge.send(webhook.http2().trailer("stigg-webhooks-secret", SECRET)).await?.status, 200);
         }
@@ -366,11 +366,11 @@ async fn no_secret_is_in_the_config_dump_or_the_log() -> Result<()> {
     for webhook in [Webhook::new(EVENT), Webhook::new(CATALOG_EVENT), Webhook::new("{"), Webhook::new(EVENT).http2()] {
         edge.send(webhook).await?;
     }
-    let refused = Webhook::new(EVENT).secret("wrong").send(&edge.envoy.url(PATH)).await?;
+    let rejected = Webhook::new(EVENT).secret("wrong").send(&edge.envoy.url(PATH)).await?;
     let dump = edge.envoy.admin_get("/config_dump").await?;
     assert!(dump.contains("stigg_segment"));
     let basic = "d2swMTIzNDU2Nzg5YWJjZGVmZ2hpamtsbW5vcHFyc3Q6"; // base64 of "<write key>:"
-    for shown in [dump, edge.envoy.log(), refused.text(), edge.envoy.admin_get("/stats").await?] {
+    for shown in [dump, edge.envoy.log(), rejected.text(), edge.envoy.admin_get("/stats").await?] {
         for secret in [WRITE_KEY, SECRET, PREVIOUS_SECRET, basic] {
             assert!(!shown.contains(secret), "{secret} shows in {shown}");
         }
@@ -386,7 +386,7 @@ async fn the_region_is_one_line() -> Result<()> {
     assert_eq!(lines.len(), 1);
     let europe = shipped.replace("address: api.segment.io", "address: events.eu1.segmentapis.com");
     let segment = Segment::start().await?;
-    // Where the traffic goes is what that line says.
+    // The traffic goes to the host in that line.
     assert!(Config::from_yaml(&europe)?.to_string().contains(r#""address": "events.eu1.segmentapis.com""#));
     let config = Config::from_yaml(&europe)?.on_loopback()?.upstream(&segment)?;
     let edge = Edge { envoy: envoy::Envoy::start(config, options()).await?, segment };
@@ -406,7 +406,7 @@ async fn nothing_is_sent_to_a_server_that_cannot_prove_it_is_segment() -> Result
         assert_eq!(edge.send_event(EVENT).await?.status, 503, "{name}");
         assert_eq!(edge.segment.requests_begun(), 0);
     }
-    // The right name, signed by nobody we know.
+    // The right name, signed by an unknown authority.
     let (known, stranger) = (Segment::start().await?, Segment::start().await?);
     let trust = known.ca_file().unwrap().to_owned();
     let path =
@@ -428,7 +428,7 @@ async fn the_gateway_can_check_the_secret_and_add_the_write_key() -> Result<()> 
     )
     .await?;
     let reply = Webhook::new(EVENT).header("authorization", "Basic aW5ib3VuZDo=").send(&edge.envoy.url(PATH)).await?;
-    // Segment misses the credential that nobody injects here.
+    // Segment rejects it, because nothing adds the credential here.
     assert_eq!(reply.status, 401);
     assert_eq!(edge.segment.calls()[0].header("authorization"), None);
     Ok(())
@@ -460,7 +460,7 @@ async fn a_wrong_configuration_stops_envoy_with_a_line_that_names_the_field() ->
     let a_struct = json!({ "@type": "type.googleapis.com/google.protobuf.Struct", "value": { "max_body_bytes": 1 } });
     let opinion = envoy::validate(shipped.clone().set(&path, a_struct)?, options()).await?;
     assert!(!opinion.accepted && opinion.log.contains("give it as a google.protobuf.StringValue"), "{}", opinion.log);
-    // As shipped it is fine, and says nothing.
+    // The shipped configuration is valid and logs nothing.
     let opinion = envoy::validate(shipped.clone(), options()).await?;
     assert!(opinion.accepted && !opinion.log.contains("wasm log"), "{}", opinion.log);
     Ok(())

@@ -1,4 +1,4 @@
-//! Several of Stigg's environments behind one Envoy, each with its own secret, write key and choices, through sockets.
+//! Several of Stigg's environments on one Envoy, each with its own secret, write key and choices.
 
 use std::collections::BTreeSet;
 
@@ -105,7 +105,7 @@ async fn each_environment_sends_the_events_it_chose() -> Result<()> {
         assert_eq!(batch[1]["traits"], json!({ "name": "Acme" }));
     }
 
-    // What is not allowed is answered and counted, and nothing is sent.
+    // An event that is not allowed is answered and counted, and nothing is sent.
     edge.segment.clear();
     let not_allowed = "wasmcustom.stigg_segment.webhooks.outcome.ignored.reason.event_not_allowed";
     assert_eq!(edge.envoy.stat(not_allowed).await?, 0);

@@ -1,4 +1,4 @@
-//! What a stranger, or a broken sender, cannot do.
+//! Attacks by strangers, and broken senders.
 
 use std::time::{Duration, Instant};
 
@@ -7,10 +7,10 @@ use sandbox::stigg::Webhook;
 use serde_json::json;
 use tests::edge::*;
 
-/// A second request that must never be taken for one: it asks for something else than the first.
+/// A smuggled request, which must never be served: it differs from the first.
 const SMUGGLED: &str = "POST /webhooks/stigg HTTP/1.1\r\nhost: edge\r\nx-smuggled: 1\r\ncontent-length: 2\r\n\r\n{}";
 
-/// What reached Segment is exactly one call for [`EVENT`], or nothing.
+/// Checks that Segment got exactly one call for [`EVENT`], or nothing.
 fn assert_nothing_smuggled(edge: &Edge) {
     for call in edge.segment.calls() {
         assert_eq!((call.method.as_str(), call.path.as_str()), ("POST", "/v1/track"));
@@ -50,14 +50,14 @@ async fn requests_cannot_be_smuggled_past_the_filter() -> Result<()> {
             ("a header with NUL", format!("content-length: {length}\r\nx: a\0b\r\n"), EVENT.to_owned()),
         ] {
             let mut connection = edge.connect().await?;
-            // The answer may come before all has been sent.
+            // The answer may come before everything is sent.
             let _ = connection.send(request("POST", &headers, &body) + SMUGGLED).await;
             attempts.push((what, connection));
         }
         for (what, mut connection) in attempts {
             let answers = connection.closed().await?;
-            let refused = ["HTTP/1.1 400 Bad Request\r\n", "HTTP/1.1 501 Not Implemented\r\n"];
-            assert!(refused.iter().any(|status| answers.starts_with(status)), "{what}: {answers}");
+            let rejected = ["HTTP/1.1 400 Bad Request\r\n", "HTTP/1.1 501 Not Implemented\r\n"];
+            assert!(rejected.iter().any(|status| answers.starts_with(status)), "{what}: {answers}");
             assert_eq!(answers.matches("HTTP/1.1").count(), 1, "{what}: {answers}");
             assert_nothing_smuggled(&edge);
         }
@@ -99,7 +99,7 @@ async fn bodies_made_to_hurt_are_answered_and_nothing_else_suffers() -> Result<(
     })
     .await?;
     let vms = edge.envoy.stat(VMS).await?;
-    // Segment would refuse calls of this size; here only that they leave the filter whole matters.
+    // Segment would reject calls of this size; this test only checks that the filter sends them completely.
     edge.segment.behave(sandbox::segment::Behaviour::status(200));
     let event = |x: &str| format!(r#"{{"type":"a","messageId":"m","customer":{{"id":"c"}},"x":{x}}}"#);
     let deep = 100_000;
@@ -136,14 +136,14 @@ async fn bodies_made_to_hurt_are_answered_and_nothing_else_suffers() -> Result<(
         assert_eq!((reply.status, edge.segment.calls().len()), (400, 0));
         assert!(reply.text().contains(&format!("valid UTF-8 at byte {}", before.len())), "{}", reply.text());
     }
-    // The worker is the one it was: no request trapped the VM.
+    // The VM is still the first one: no request trapped it.
     assert_eq!(edge.send_event(EVENT).await?.status, 200);
     assert!(!edge.envoy.log().contains("panicked"), "{}", edge.envoy.log_tail());
     assert_eq!(edge.envoy.stat(VMS).await?, vms);
     Ok(())
 }
 
-/// How many VMs were ever made.
+/// The counter of all VMs that Envoy has made.
 const VMS: &str = "wasm.envoy.wasm.runtime.v8.created";
 
 #[tokio::test]
@@ -225,10 +225,10 @@ async fn headers_over_the_limits_are_rejected() -> Result<()> {
         let _ = connection.send(request("POST", &format!("{headers}content-length: {}\r\n", EVENT.len()), EVENT)).await;
         assert_eq!(connection.response().await?.status, 431, "{what}");
     }
-    // A header with an underscore is dropped, and no reason to lose an event.
+    // A header with an underscore is dropped, but the event is forwarded.
     let reply = edge.send(Webhook::new(EVENT).header("x_underscore", "1").header("stigg_webhooks_secret", "x")).await?;
     assert_eq!(reply.status, 200);
-    // Paths that another server might read differently.
+    // Paths that another server might interpret differently.
     for path in ["/webhooks%2Fstigg", "/webhooks%5cstigg"] {
         assert_eq!(Webhook::new(EVENT).secret(SECRET).send(&edge.envoy.url(path)).await?.status, 400, "{path}");
     }

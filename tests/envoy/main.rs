@@ -1,5 +1,6 @@
 //! The shipped `envoy.yaml` in a real Envoy, between a sender and a stand-in for Segment.
 
+mod cases_on_envoy;
 mod delivery;
 mod end_to_end;
 mod environments;

@@ -1,5 +1,4 @@
-//! What can be watched: a counter for every outcome, labelled for Prometheus; the access log; and that neither is ever in
-//! the way of a webhook.
+//! Monitoring: a counter for every outcome, labelled for Prometheus, and the access log. Neither can disturb a webhook.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -68,11 +67,11 @@ async fn every_outcome_is_counted_and_nothing_else_with_it() -> Result<()> {
         Ok(())
     };
 
-    // The route lets any method through here, so that the filter has to refuse it.
+    // This route accepts any method, so that the filter must reject it.
     let edge = Edge::start_with(|config| {
         config.remove(&format!("{FILTER_MISSING}/match/headers"))?.edit_plugin_configuration(|configuration| {
             configuration["events"] = json!({ "deny": ["denied"] });
-            configuration["max_call_bytes"] = json!(10_000); // some Envoys themselves refuse what is over 32 KiB
+            configuration["max_call_bytes"] = json!(10_000); // older Envoys reject larger calls than 32 KiB themselves
         })
     })
     .await?;
@@ -113,7 +112,7 @@ async fn every_outcome_is_counted_and_nothing_else_with_it() -> Result<()> {
     Ok(())
 }
 
-/// The configuration with a filter that may not make these host calls.
+/// The configuration with a filter that is not permitted to make these host calls.
 fn without(mut config: sandbox::envoy::Config, calls: &[&str]) -> Result<sandbox::envoy::Config> {
     for call in calls {
         config = config.remove(&format!("{PLUGIN}/capability_restriction_config/allowed_capabilities/{call}"))?;

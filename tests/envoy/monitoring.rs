@@ -24,7 +24,7 @@ fn alerts() -> Result<Vec<Value>> {
     Ok(groups.iter().flat_map(|group| group["rules"].as_array().unwrap()).cloned().collect())
 }
 
-/// Whatever a PromQL expression selects, and by which labels it groups that.
+/// The metrics that a PromQL expression selects, and the labels by which it groups them.
 #[derive(Default)]
 struct Selected {
     selectors: Vec<VectorSelector>,

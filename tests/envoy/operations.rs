@@ -43,7 +43,7 @@ pub fn replace(folder: &Path, file: &str, content: &str) -> Result<()> {
     Ok(std::fs::rename(new, folder.join(file))?)
 }
 
-/// envoy.yaml after the sed command that its head gives for a variant.
+/// envoy.yaml after the sed command that its first comment gives for a variant.
 fn variant(expressions: &[&str], etc: &TempDir, segment: &Segment) -> Result<Config> {
     let mut sed = Command::new("sed");
     for expression in expressions {
@@ -65,7 +65,7 @@ async fn the_health_check_is_answered_by_envoy_itself() -> Result<()> {
     let edge = Edge::start().await?;
     let probe = async || Webhook::new("").method("GET".parse()?).send(&edge.envoy.url("/healthz")).await;
     assert_eq!(probe().await?.status, 200);
-    // While it drains, the load balancer is told to look elsewhere.
+    // While it drains, it tells the load balancer to use other instances.
     edge.envoy.admin_post("/healthcheck/fail").await?;
     assert_eq!(probe().await?.status, 503);
     assert_eq!(edge.send_event(EVENT).await?.status, 200);
@@ -124,7 +124,7 @@ async fn secrets_from_files_are_rotated_under_load_without_a_failed_request() ->
     }
     const NEW_SECRET: &str = "whsec-next-91c0";
     const NEW_KEY: &str = "wkABCDEFGHIJKLMNOPQRSTUVWXYZ0123";
-    // No line feed behind it: Envoy 1.39 would send that too.
+    // Without a line feed at the end: Envoy 1.39 would send it too.
     let basic = |key: &str| Base64::encode_string(format!("{key}:").as_bytes());
     let etc = etc_envoy()?;
     let secrets = etc.path().join("secrets");
@@ -142,7 +142,7 @@ async fn secrets_from_files_are_rotated_under_load_without_a_failed_request() ->
 
     let uses_new = Arc::new(AtomicBool::new(false));
     let answered = Arc::new(AtomicUsize::new(0));
-    let load = tokio::spawn({
+    let load: tokio::task::JoinHandle<Result<()>> = tokio::spawn({
         let (edge, uses_new, answered) = (edge.clone(), uses_new.clone(), answered.clone());
         async move {
             loop {
@@ -151,8 +151,6 @@ async fn secrets_from_files_are_rotated_under_load_without_a_failed_request() ->
                 anyhow::ensure!(status == 200, "{status} after {} answers", answered.load(Relaxed));
                 answered.fetch_add(1, Relaxed);
             }
-            #[allow(unreachable_code, reason = "tells the type of the error")]
-            anyhow::Ok(())
         }
     });
     let some_more = async || {
@@ -163,19 +161,19 @@ async fn secrets_from_files_are_rotated_under_load_without_a_failed_request() ->
     replace(&secrets, "stigg", &format!("{NEW_SECRET}\n{SECRET}\n"))?;
     eventually("the new secret is valid", async || Ok(send(&edge, NEW_SECRET).await? == 200)).await?;
     some_more().await?;
-    uses_new.store(true, Relaxed); // Stigg is given the new one
+    uses_new.store(true, Relaxed); // Stigg gets the new one
     replace(&secrets, "segment", &basic(NEW_KEY))?;
     let last_key = || edge.segment.calls().last().and_then(|call| call.write_key.clone());
     eventually("the new write key is used", async || Ok(last_key().as_deref() == Some(NEW_KEY))).await?;
     some_more().await?;
     replace(&secrets, "stigg", NEW_SECRET)?;
-    eventually("the old secret is refused", async || Ok(send(&edge, SECRET).await? == 401)).await?;
+    eventually("the old secret is rejected", async || Ok(send(&edge, SECRET).await? == 401)).await?;
     some_more().await?;
     assert!(!load.is_finished(), "a request failed: {:?}", load.await);
     load.abort();
     let keys: Vec<_> = edge.segment.calls().into_iter().map(|call| call.write_key.unwrap()).collect();
     assert!(keys.iter().all(|key| key == WRITE_KEY || key == NEW_KEY));
-    // Nothing shows them.
+    // The secrets do not show.
     let dump = edge.envoy.admin_get("/config_dump").await?;
     for secret in [SECRET, NEW_SECRET, WRITE_KEY, NEW_KEY, &basic(NEW_KEY)] {
         assert!(!dump.contains(secret) && !edge.envoy.log().contains(secret), "{secret}");
@@ -259,7 +257,7 @@ async fn the_certificate_is_replaced_while_connections_come() -> Result<()> {
     let certs = etc.path().join("certs");
     let issue = || -> Result<_> {
         let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
-        // The key first: Envoy reads both once the certificate has changed, and keeps the old pair until they match.
+        // The key first: Envoy reads both when the certificate changes, and keeps the old pair until they match.
         replace(&certs, "tls.key", &certificate.signing_key.serialize_pem())?;
         replace(&certs, "tls.crt", &certificate.cert.pem())?;
         Ok(certificate.cert)
@@ -284,7 +282,7 @@ async fn the_certificate_is_replaced_while_connections_come() -> Result<()> {
     eventually("the second certificate is served", async || Ok(exchange(&second).await.is_ok())).await?;
     assert!(exchange(&second).await?.starts_with("HTTP/1.1 200 OK"));
     assert!(exchange(&first).await.is_err());
-    // Plain HTTP is not spoken there.
+    // The listener does not accept plain HTTP.
     let mut plain = edge.connect().await?;
     plain.send(post(EVENT)).await?;
     assert_eq!(plain.closed().await?, "");

@@ -1,4 +1,4 @@
-//! The WebAssembly VM: what it may do, and what becomes of the webhooks when it dies.
+//! The WebAssembly VM: its permissions, and webhooks after a trap.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -18,20 +18,20 @@ async fn after_a_trap_the_filter_recovers_and_nothing_went_through_unmapped() ->
         assert_eq!(edge.send_event(EVENT).await?.status, 200);
         let trap = edge.send(Webhook::new(EVENT).http2().trailer("x", "1")).await;
         assert!(trap.map_or(true, |reply| reply.status == 503), "a request that traps the VM fails");
-        // Whatever comes while there is no VM is refused, until there is one again.
+        // While there is no VM, every webhook is rejected.
         let recovered = async {
-            let mut refused = 0;
+            let mut rejected = 0;
             loop {
                 match edge.send_event(EVENT).await?.status {
-                    200 => return anyhow::Ok(refused),
-                    503 => refused += 1,
+                    200 => return anyhow::Ok(rejected),
+                    503 => rejected += 1,
                     other => anyhow::bail!("{other}"),
                 }
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        let refused = tokio::time::timeout(PATIENCE, recovered).await??;
-        println!("{refused} webhooks refused until the VM was back");
+        let rejected = tokio::time::timeout(PATIENCE, recovered).await??;
+        println!("{rejected} webhooks rejected until the VM was back");
         assert_eq!(edge.segment.calls().len(), 2 * round);
     }
     for call in edge.segment.calls() {
@@ -46,13 +46,12 @@ async fn the_filter_may_do_only_what_it_needs() -> Result<()> {
     let allowed = config.get(&format!("{PLUGIN}/capability_restriction_config/allowed_capabilities"))?;
     let allowed: BTreeSet<_> = allowed.as_object().unwrap().keys().map(String::as_str).collect();
 
-    // Host calls: those that src/abi.rs declares, and those that the module needs to log, to read its environment and
-    // to end.
+    // Host calls: those in src/abi.rs, and those that the module needs to log, to read its environment and to end.
     let abi = std::fs::read_to_string(workspace_root().join("src/abi.rs"))?;
     let declared = abi.lines().filter_map(|line| line.trim().strip_prefix("fn proxy_")?.split('(').next());
     let mut used: BTreeSet<_> = declared.map(|name| format!("proxy_{name}")).collect();
     used.extend(["proxy_log", "environ_get", "environ_sizes_get", "fd_write", "proc_exit"].map(str::to_owned));
-    // Callbacks: those that src/shell.rs implements, and those of a context's life.
+    // Callbacks: those in src/shell.rs, and those that create and end contexts.
     let shell = std::fs::read_to_string(workspace_root().join("src/shell.rs"))?;
     let implemented = shell.lines().filter_map(|line| line.trim().strip_prefix("fn on_")?.split('(').next());
     used.extend(implemented.map(|name| format!("proxy_on_{}", name.trim_start_matches("http_"))));
@@ -60,7 +59,7 @@ async fn the_filter_may_do_only_what_it_needs() -> Result<()> {
     used.extend(life.map(|name| format!("proxy_on_{name}")));
     assert_eq!(allowed, used.iter().map(String::as_str).collect());
 
-    // The module has all of these, so that none is a slip of the pen.
+    // The module has all of these, so none is misspelt.
     let module = std::fs::read(config.module_file()?)?;
     let mut known = BTreeSet::new();
     for payload in Parser::new(0).parse_all(&module) {

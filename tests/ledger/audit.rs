@@ -1,4 +1,4 @@
-//! Compares what the sender was told with what Segment has.
+//! Compares the answers that the sender got with the calls that Segment has.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -11,47 +11,47 @@ use crate::sender::{ATTEMPTS, Attempt};
 pub struct Arrival {
     /// The track call.
     pub body: Vec<u8>,
-    /// Whether Segment kept it.
+    /// Whether Segment accepted it.
     pub kept: bool,
 }
 
-/// What must not be; each but the last names an event.
+/// A finding of the audit. Each except the last names an event.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Finding {
     /// The sender was told that it was delivered, and Segment does not have it.
     Lost(usize),
-    /// Segment has it more than once after it has de-duplicated.
+    /// Segment has it more than once, even without duplicates.
     Doubled(usize),
-    /// Segment takes it for a duplicate of another one.
+    /// Segment treats it as a duplicate of another event.
     Swallowed(usize),
     /// Its `properties` are not the bytes that were sent.
     PropertiesAltered(usize),
-    /// The call beside its `properties` is not the one that the event makes.
+    /// The rest of the call is not what the event maps to.
     EnvelopeAltered(usize),
     /// It reached Segment and should not have.
     Uninvited(usize),
-    /// The sender was given this status, which is not for such an event.
+    /// The sender got this status, which does not fit the event.
     Misanswered(usize, u16),
-    /// The sender neither got it delivered nor saw each of its attempts fail.
+    /// The sender neither delivered it nor saw each attempt fail.
     Unreported(usize),
     /// A call that belongs to no event.
     Unknown(String),
 }
 
-/// What Segment has in the end.
+/// The result of the audit.
 pub struct Books {
-    /// The numbers of the events that Segment has after it has de-duplicated by `messageId`.
+    /// The numbers of the events that Segment has after removing duplicates by `messageId`.
     pub kept: BTreeSet<usize>,
-    /// What must not be.
+    /// The findings.
     pub findings: BTreeSet<Finding>,
 }
 
-/// Audits what was sent (all events, in the order of their numbers), what the sender was told (all attempts, by the
-/// event's number) and what arrived.
+/// Audits all events (in the order of their numbers), the sender's attempts (by the event's number) and the calls that
+/// arrived.
 pub fn audit(events: &[Event], told: &BTreeMap<usize, Vec<Attempt>>, arrivals: &[Arrival]) -> Books {
     let mut findings = BTreeSet::new();
 
-    // As Segment does: the first call with a `messageId` counts, one without gets an id of its own.
+    // As Segment does: the first call with a `messageId` counts, and a call without one is unique.
     let mut first_with_id = HashMap::new();
     let mut kept = BTreeSet::new();
     for (turn, arrival) in arrivals.iter().enumerate() {

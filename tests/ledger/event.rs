@@ -1,28 +1,28 @@
-//! The events: what is sent, and what must become of it.
+//! The events, each with the call that it must become.
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::dice::Dice;
 
-/// One event, unlike any other.
+/// One event, different from all others.
 pub struct Event {
-    /// Its place among the events.
+    /// Its number.
     pub number: usize,
     /// The webhook's body.
     pub body: String,
-    /// What the mapping makes of it.
+    /// What it is about.
     pub about: About,
 }
 
 /// What an event is about.
 #[derive(Debug)]
 pub enum About {
-    /// A customer: this, beside the body, is what Segment must get.
+    /// A customer. Segment must get this call, with the body as its `properties`.
     Customer(Envelope),
     /// No customer.
     NoCustomer,
-    /// Something that Segment could not be told; the filter refuses it.
+    /// Something that cannot be mapped; the filter rejects it.
     Unusable,
 }
 
@@ -31,11 +31,11 @@ pub enum About {
 pub struct Envelope {
     /// The event's name in Segment.
     pub event: String,
-    /// Who it is about.
+    /// The customer's id.
     pub user_id: String,
-    /// What Segment de-duplicates by.
+    /// The id by which Segment removes duplicates.
     pub message_id: String,
-    /// When it happened, as far as the event tells.
+    /// When it happened, if the event says so.
     pub timestamp: Value,
 }
 
@@ -48,7 +48,7 @@ const TYPES: [&str; 6] = [
     "измерение.reported",
 ];
 
-/// `customer.id` as it is written, and as it is meant.
+/// Spellings of `customer.id`, each with the value.
 const CUSTOMER_IDS: [(&str, &str); 5] = [
     (r#""customer-test-id""#, "customer-test-id"),
     (r#""K\u00fcnde \"A\" \\ \/""#, "Künde \"A\" \\ /"),
@@ -57,7 +57,7 @@ const CUSTOMER_IDS: [(&str, &str); 5] = [
     ("-1.50E+3", "-1.50E+3"),
 ];
 
-/// Ways not to be about a customer.
+/// Members of events that are not about a customer.
 const NO_CUSTOMERS: [&str; 8] = [
     r#""id":"plan-pro""#,
     r#""customerId":"acme""#,
@@ -69,15 +69,15 @@ const NO_CUSTOMERS: [&str; 8] = [
     r#""customer":{"id":false}"#,
 ];
 
-/// Ways to be about a customer that Segment would not take.
+/// Customers that cannot be mapped.
 const UNUSABLE_CUSTOMERS: [&str; 2] = [r#""customer":{"id":true}"#, r#""customer":{"id":{"id":"acme"}}"#];
 
-/// `timestamp` as it is written, and whether it is one.
+/// Values of `timestamp`, each with whether it is a date-time.
 const TIMESTAMPS: [(&str, bool); 4] =
     [("\"2026-02-28T23:59:59.50+01:00\"", true), ("null", false), ("\"yesterday\"", false), ("1772323199", false)];
 
-/// What a careless rewrite would alter: numbers beyond a double, escapes, white space, order, things that look like the
-/// envelope.
+/// Members that a careless rewrite would alter: numbers beyond a double, escapes, white space, order, texts that look like
+/// the envelope.
 const PROPERTIES: [&str; 10] = [
     r#""usageLimit":123456789012345678901234567890"#,
     r#""price":1.50"#,
@@ -91,10 +91,10 @@ const PROPERTIES: [&str; 10] = [
     r#""entitlements":[true,false,null,[[[[]]]]]"#,
 ];
 
-/// The longest `messageId` that is left of Segment's 100 characters behind the filter's prefix.
+/// The longest `messageId` that fits into Segment's 100 characters after the filter's prefix.
 const LONGEST_MESSAGE_ID: usize = 94;
 
-/// Where the number stands in a body, to tell the events apart whatever else becomes of them.
+/// The key of the number in a body, which identifies the event in every case.
 const NUMBER: &str = r#""ledgerNumber":"#;
 
 /// The number of the event that a track call carries.
@@ -107,7 +107,7 @@ impl Event {
     /// The event of this number.
     pub fn new(number: usize, seed: u64) -> Self {
         let mut dice = Dice::new([seed, number as u64]);
-        // Some of each kind however few there are.
+        // Some of each kind, even if there are few events.
         match number % 100 {
             50 => Event::unusable(number, &mut dice),
             0 => Event::about_customer(number, &mut dice),
@@ -176,7 +176,7 @@ impl Event {
     }
 }
 
-/// These fields and some more, in any order.
+/// A body with these fields and some more, in any order.
 fn body(number: usize, mut fields: Vec<String>, dice: &mut Dice) -> String {
     fields.push(format!("{NUMBER}{number}"));
     let first = dice.below(PROPERTIES.len());

@@ -1,4 +1,4 @@
-//! What goes wrong at Segment.
+//! Segment's faults.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
@@ -11,14 +11,14 @@ use crate::event;
 
 /// Statuses that Segment's documentation calls retryable, and that Envoy retries.
 const RETRYABLE: [u16; 7] = [408, 460, 500, 502, 503, 504, 520];
-/// Statuses that are passed on to Stigg at once.
+/// Statuses that Stigg gets at once.
 const PERMANENT: [u16; 4] = [400, 403, 501, 505];
 
-/// Decides what the stand-in does with each call, by its event's number and how often that has come.
+/// Decides how the stand-in treats each call, by its event's number and how often that event has arrived.
 #[derive(Clone)]
 pub struct Faults {
     seed: u64,
-    /// How long the gateway waits for one answer.
+    /// How long Envoy waits for one answer.
     per_try_timeout: Duration,
     state: Arc<Mutex<State>>,
 }
@@ -30,17 +30,17 @@ struct State {
 }
 
 impl Faults {
-    /// Faults of their own for each seed.
+    /// Each seed gives different faults.
     pub fn new(seed: u64, per_try_timeout: Duration) -> Self {
         Faults { seed, per_try_timeout, state: Arc::default() }
     }
 
-    /// How often the stand-in did what.
+    /// How often each fault occurred.
     pub fn tally(&self) -> BTreeMap<&'static str, usize> {
         self.state.lock().unwrap().tally.clone()
     }
 
-    /// What to do with this call.
+    /// Decides on this call.
     pub fn decide(&self, call: &Call) -> Behaviour {
         let number = event::number(&call.body);
         let state = &mut *self.state.lock().unwrap();
@@ -54,7 +54,7 @@ impl Faults {
 
     fn one_of_them(&self, number: Option<usize>, mut dice: Dice) -> (&'static str, Behaviour) {
         let kept_but_500 = Behaviour::Answer { status: 500, headers: Vec::new(), body: "{}".to_owned(), accept: true };
-        // A few events are never told to have arrived, whatever is tried.
+        // A few events never get an answer, however often they are delivered.
         match number.map(|number| number % 800) {
             Some(100) => return ("answered with a retryable status", Behaviour::status(500)),
             Some(300) => return ("answered with a permanent status", Behaviour::status(400)),
@@ -69,7 +69,7 @@ impl Faults {
             50..65 => ("answered 429", Behaviour::status(429)),
             65..80 => ("answered 429", Behaviour::too_many_requests(1)),
             80..95 => ("kept, but answered 500", kept_but_500),
-            // Few, because each ends the calls of others on the same connection too.
+            // Few, because each also ends other calls on the same connection.
             95..99 => ("reset before it was kept", Behaviour::ResetBeforeAccept),
             99..103 => ("reset after it was kept", Behaviour::ResetAfterAccept),
             103..108 => ("slow, then reset after it was kept", Behaviour::ResetAfterAccept.after(delay)),

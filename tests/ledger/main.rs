@@ -1,5 +1,5 @@
-//! The promise, kept on bad days: what Stigg was told is delivered is at Segment, once and unaltered, and what is not was
-//! reported to Stigg as failed.
+//! The main promise: every event that Stigg counts as delivered is at Segment, once and unaltered, and Stigg saw every other
+//! delivery fail.
 //!
 //! A sender that behaves like Stigg delivers thousands of events on many connections while the stand-in for Segment fails
 //! at random, Envoy is stopped and killed and started again, and the filter's VM traps. `LEDGER_EVENTS` sets how many events there
@@ -36,7 +36,7 @@ use tokio::task::JoinSet;
 
 const CONNECTIONS: usize = 64;
 
-/// What the filter exports for requests that end in trailers; no event does, so it may trap.
+/// The filter's export for requests that end in trailers. No event has trailers, so this function may trap.
 const TRAP: &str = "proxy_on_request_trailers";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -111,13 +111,13 @@ async fn every_event_is_at_segment_once_and_unaltered_or_stigg_was_told() -> Res
     let told: BTreeMap<usize, Vec<Attempt>> = senders.join_all().await.into_iter().flatten().collect();
     let took = begin.elapsed();
     assert_eq!(envoy.stat(VMS).await?, vms + 1, "VMs\n{}", envoy.log_tail());
-    drop(envoy); // with whatever was still under way to Segment
+    drop(envoy); // and the calls that are still under way
 
     let calls = segment.calls();
     let arrivals: Vec<_> = calls.iter().map(|call| Arrival { body: call.body.to_vec(), kept: call.accepted }).collect();
     let books = audit(&events, &told, &arrivals);
 
-    // The figures.
+    // Print the figures.
     let number_of = |is_it: &dyn Fn(&Event) -> bool| events.iter().filter(|event| is_it(event)).count();
     let is_customer = |event: &Event| matches!(event.about, About::Customer(_));
     let is_delivered = |event: &Event| told.get(&event.number).is_some_and(|attempts| delivered(attempts));
@@ -154,20 +154,20 @@ async fn every_event_is_at_segment_once_and_unaltered_or_stigg_was_told() -> Res
 /// How many VMs Envoy has made.
 const VMS: &str = "wasm.envoy.wasm.runtime.v8.created";
 
-/// Makes the filter's VM trap, in the middle of all else.
+/// Makes the filter's VM trap during the load.
 async fn trap(envoy: &Envoy) -> Result<()> {
     loop {
         let webhook = Webhook::new(EVENT).secret(SECRET).http2().trailer("x-trailer", "1");
         let status = webhook.send(&envoy.url(PATH)).await?.status;
         ensure!(status == 503 || status == 429, "a trapped VM answers {status}");
-        // Also where the rate limit was in the way.
+        // Also if the rate limit applied.
         if envoy.wait_for_line(|line| line.contains(TRAP), Duration::from_secs(1)).await.is_ok() {
             return Ok(());
         }
     }
 }
 
-/// How often each occurs.
+/// How often each item occurs.
 fn tally<T: Ord>(items: impl IntoIterator<Item = T>) -> BTreeMap<T, usize> {
     let mut tally = BTreeMap::new();
     for item in items {
@@ -198,8 +198,8 @@ fn duration(config: &Config, path: &str) -> Result<Duration> {
     Ok(Duration::try_from_secs_f64(text.with_context(|| format!("{path} is no duration"))?.parse()?)?)
 }
 
-/// A port for a listener that comes and goes: not one that the system gives to connections, or a sender that connects
-/// while nobody listens might get that very port, and would be connected to itself.
+/// A port for a listener that restarts. It must not be one that the system gives to connections: a sender that connects while
+/// nothing listens could get that very port, and would connect to itself.
 fn free_port(seed: u64) -> Result<u16> {
     const BELOW_THE_SYSTEMS: std::ops::Range<u16> = 20_000..30_000;
     let ports = BELOW_THE_SYSTEMS.len();

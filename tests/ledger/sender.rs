@@ -1,4 +1,4 @@
-//! A sender that behaves like Stigg, on time that is scaled down.
+//! A sender that behaves like Stigg, on a faster clock.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,21 +10,21 @@ use tokio::time::{sleep, timeout};
 
 use crate::event::Event;
 
-/// How many times faster than the real one this test's time runs.
+/// How many times faster the clock of this test runs.
 pub const HASTE: u32 = 30;
 
 /// How long Stigg waits for an answer.
 const TIMEOUT: Duration = Duration::from_secs(30).checked_div(HASTE).unwrap();
-/// Stigg delivers again so many times at once,
+/// How often Stigg delivers again at once,
 const RETRIES_AT_ONCE: usize = 3;
-/// and then so many times
+/// how often it does so later,
 const RETRIES_LATER: usize = 3;
-/// so far apart.
+/// and how long it waits between these.
 const PAUSE: Duration = Duration::from_secs(30).checked_div(HASTE).unwrap();
-/// How often Stigg sends an event that it never gets delivered.
+/// How often Stigg sends an event that always fails.
 pub const ATTEMPTS: usize = 1 + RETRIES_AT_ONCE + RETRIES_LATER;
 
-/// What came of one attempt.
+/// The result of one attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Attempt {
     /// An answer with this status.
@@ -36,18 +36,18 @@ pub enum Attempt {
 }
 
 impl Attempt {
-    /// Whether Stigg takes the event for delivered.
+    /// Whether Stigg counts the event as delivered.
     pub fn delivers(self) -> bool {
         matches!(self, Attempt::Answered(200..=299))
     }
 }
 
-/// Whether Stigg takes an event for delivered after these attempts; if not, it shows it as failed.
+/// Whether Stigg counts an event as delivered after these attempts; otherwise it shows it as failed.
 pub fn delivered(attempts: &[Attempt]) -> bool {
     attempts.last().is_some_and(|attempt| attempt.delivers())
 }
 
-/// Sends one event at a time, on one connection for as long as that lasts.
+/// Sends one event at a time, on one connection until that ends.
 pub struct Sender {
     receiver: SocketAddr,
     connection: Option<Connection>,
@@ -61,7 +61,7 @@ impl Sender {
         Sender { receiver, connection: None, connections: 0 }
     }
 
-    /// Delivers an event, or fails as often as Stigg does. Only the last attempt can have delivered it.
+    /// Delivers an event, or fails as often as Stigg tries. Only the last attempt can have delivered it.
     pub async fn deliver(&mut self, event: &Event) -> Vec<Attempt> {
         let mut attempts = Vec::with_capacity(1);
         for attempt in 0..ATTEMPTS {

@@ -1,4 +1,4 @@
-//! The plugin's configuration: what is accepted, and in which words the rest is refused.
+//! The plugin's configuration: accepted values, and the messages for rejected ones.
 
 use std::env::VarError;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ fn parse(json: &str) -> Result<Config, Error> {
     Config::parse(json.as_bytes(), env)
 }
 
-/// What applies where there are no environments.
+/// The settings of a configuration without environments.
 fn only(config: &Config) -> Arc<Environment> {
     config.environment(b"/whatever").unwrap()
 }

@@ -1,6 +1,6 @@
-//! The mapping against a reference that shares nothing with it, on thousands of documents that nobody wrote.
+//! Compares the mapping with an independent reference, on thousands of generated documents.
 //!
-//! What fuzzing finds (`make fuzz`) is kept in `tests/regressions/` and tried here again.
+//! Inputs that fuzzing finds (`make fuzz`) are kept in `tests/regressions/` and tried here again.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use tests::fixtures::{Fixture, fixtures};
 use tests::reference::documents::Generator;
 use tests::reference::{Outcome, compare, compare_redacted, configuration};
 
-/// Tells which document it was when a check panics.
+/// Prints which document it was when a check panics.
 struct Trying<'a>(&'a str, &'a dyn std::fmt::Display);
 
 impl Drop for Trying<'_> {
@@ -20,7 +20,7 @@ impl Drop for Trying<'_> {
     }
 }
 
-/// Checks the documents that `make` makes of the seeds up to `seeds`.
+/// Checks the documents that `make` generates for the seeds below `seeds`.
 fn try_seeds(what: &str, seeds: u64, make: impl Fn(&mut Generator) -> Vec<u8>, mut check: impl FnMut(&[u8])) {
     for seed in 0..seeds {
         let _trying = Trying(what, &format!("seed {seed}"));
@@ -43,7 +43,7 @@ fn files(folder: &str) -> Vec<PathBuf> {
     files
 }
 
-/// One word for what became of a body.
+/// The kind of an outcome, as one word.
 fn kind(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Call(_) => "call",
@@ -57,7 +57,7 @@ fn generated_events_are_mapped_as_by_the_reference() {
     let seeds = 10_000;
     let mut kinds = BTreeMap::new();
     try_seeds("event", seeds, Generator::event, |body| *kinds.entry(kind(compare(body))).or_insert(0) += 1);
-    // Otherwise the generator has gone astray, and little was compared.
+    // Otherwise the generator is broken, and little was compared.
     for kind in ["call", "ignored", "invalid_customer_id", "invalid_type", "malformed_json"] {
         assert!(kinds.get(kind).is_some_and(|times| times * 100 > seeds), "{kinds:?}");
     }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use sandbox::envoy::workspace_root;
 use serde_json::Value;
 use stigg_segment::config::Config;
-use stigg_segment::path::Pattern;
+use stigg_segment::pattern::Pattern;
 use tests::fixtures::{Fixture, fixtures};
 use tests::outcome::*;
 use tests::pages::{blocks, pages, read};
@@ -82,8 +82,8 @@ fn the_setting_that_keeps_every_customer_keeps_what_the_page_says() -> Result<()
 
 #[test]
 fn every_field_is_explained_with_its_default() -> Result<()> {
-    let refused = parse(r#"{"wirte_key": 1}"#).unwrap_err().to_string();
-    let fields = refused.rsplit_once("expected one of ").unwrap().1.split(", ");
+    let rejected = parse(r#"{"wirte_key": 1}"#).unwrap_err().to_string();
+    let fields = rejected.rsplit_once("expected one of ").unwrap().1.split(", ");
     let schema: Value = serde_json::from_str(&read("configuration.schema.json")?)?;
     for field in fields.chain(["hold_request_headers", "environments"]) {
         let of = |at: &str| schema.pointer(&format!("{at}/properties/{field}")).cloned();
@@ -109,7 +109,7 @@ fn anchor(heading: &str) -> String {
     kept.replace(' ', "-")
 }
 
-/// Whether a link on a page, or a place named like one, is there.
+/// Whether the target of a link on a page exists.
 fn leads_somewhere(page: &str, link: &str) -> Result<bool> {
     let (file, fragment) = link.split_once('#').unwrap_or((link, ""));
     let file = match file {

@@ -1,4 +1,4 @@
-//! What holds without an Envoy: the mapping, the configuration, and what the pages say of both.
+//! Tests without Envoy: the mapping, the configuration, and the pages on both.
 
 mod configuration;
 mod contributing;

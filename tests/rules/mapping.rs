@@ -1,4 +1,4 @@
-//! The mapping, as its specification reads: a webhook's body in, a track call, a 204 or a refusal out.
+//! The mapping, as its specification reads: a webhook's body in, a track call, a 204 or a rejection out.
 
 use serde_json::{Value, json};
 use stigg_segment::filter::Step;
@@ -10,7 +10,7 @@ fn assert_answer(status: u32, code: &'static str, body: impl AsRef<[u8]>) {
     assert_eq!(map(&body), expected, "for {}", String::from_utf8_lossy(body.as_ref()));
 }
 
-/// The `event` and `userId` texts of a call, escapes and all: they may hold what no Rust string does.
+/// The `event` and `userId` texts of a call, with their escapes: a Rust string cannot hold every value.
 fn written(body: &str, key: &str) -> String {
     let Outcome::Call(call) = map(body) else { panic!("{body} was not mapped") };
     let call = String::from_utf8(call).unwrap();
@@ -84,7 +84,7 @@ fn the_customer_id_is_the_user_id() {
     {
         assert_eq!(written(&format!(r#"{{"type":"a","customer":{{"id":{number}}}}}"#), "userId"), number);
     }
-    // Lone surrogates cannot be read back into a Rust string; they leave as they came.
+    // Lone surrogates are sent unchanged; a Rust string cannot hold them.
     assert_eq!(written(r#"{"type":"a","customer":{"id":"x\ud800y\udc00"}}"#, "userId"), r"x\ud800y\udc00");
 }
 
@@ -93,7 +93,7 @@ fn a_customer_id_that_is_neither_string_nor_number_is_rejected() {
     for id in ["true", "[]", "[1]", "{}", r#"{"id":"acme"}"#] {
         assert_answer(400, "invalid_customer_id", format!(r#"{{"type":"a","customer":{{"id":{id}}}}}"#));
     }
-    // Before the type is looked at.
+    // Before the type is checked.
     assert_answer(400, "invalid_customer_id", r#"{"customer":{"id":true}}"#);
 }
 
@@ -226,7 +226,7 @@ fn keys_are_compared_decoded() {
         (&call["event"], &call["userId"], &call["messageId"]),
         (&json!("a_b"), &json!("acme"), &json!("stigg-1"))
     );
-    // A key that only starts like one, or is longer, is another.
+    // A key that is longer or shorter is another key.
     assert_answer(
         204,
         "no_customer",
@@ -321,7 +321,7 @@ fn malformed_json_is_rejected_and_told_where() {
     }
 }
 
-/// The reader looks at many bytes at once; where those begin and end must make no difference.
+/// The reader takes many bytes at once; the result must not depend on where these begin and end.
 #[test]
 fn a_string_may_begin_and_end_anywhere() {
     for before in 0..70 {
@@ -393,7 +393,7 @@ fn the_limits_are_kept_to_the_byte() {
     let Outcome::Call(largest) = outcome(body(2000 - envelope, "c")) else { panic!() };
     assert_eq!(largest.len(), 2000);
     assert_eq!(outcome(body(2001 - envelope, "c")), Outcome::Answer(413, "call_too_large"));
-    // What is not sent need not fit in a call, only in the body's limit.
+    // An event that is not sent need not fit into a call, only into the body's limit.
     assert_eq!(outcome(body(4000, "")), Outcome::Answer(204, "no_customer"));
     assert_eq!(outcome(body(4001, "")), Outcome::Answer(413, "body_too_large"));
     // The defaults: 512 KiB and 32 KiB.

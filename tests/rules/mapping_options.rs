@@ -1,4 +1,4 @@
-//! What a user can choose to send, and what never changes by default.
+//! The options of the mapping, and the defaults.
 
 use serde_json::{Value, json};
 use stigg_segment::config::Config;
@@ -27,7 +27,7 @@ fn the_customer_id_can_be_looked_for_in_several_places() {
         (r#"{"type":"credits.granted","id":"y","customerId":"x"}"#, "x"),
         (r#"{"type":"subscription.create_failed","input":{"customerId":"x"}}"#, "x"),
         (r#"{"type":"a","data":{"customer":{"id":"x"}}}"#, "x"),
-        // A place that has nothing usable is passed over, whatever the reason.
+        // A place without a usable id is skipped.
         (r#"{"type":"a","customer":{"id":null},"customerId":"x"}"#, "x"),
         (r#"{"type":"a","customer":{"id":""},"customerId":0,"input":{"customerId":7}}"#, "7"),
         (r#"{"type":"a","customer":"y","customerId":"x"}"#, "x"),
@@ -46,7 +46,7 @@ fn the_customer_id_can_be_looked_for_in_several_places() {
     // In the order of the list.
     let other_way = r#"{"user_id": [{"path": "customerId"}, {"path": "customer.id"}]}"#;
     assert_eq!(call_with(other_way, r#"{"type":"a","customer":{"id":"x"},"customerId":"y"}"#)["userId"], "y");
-    // A path may lead through what another one ends at.
+    // A path may lead through the end of another.
     let nested = r#"{"user_id": [{"path": "a"}, {"path": "a.b"}]}"#;
     assert_eq!(map_with(nested, br#"{"type":"t","a":{"b":"x"}}"#), Outcome::Answer(400, "invalid_customer_id"));
     let nested = r#"{"user_id": [{"path": "a.b"}, {"path": "a"}]}"#;
@@ -150,11 +150,11 @@ fn properties_can_be_left_out_and_the_rest_keeps_its_bytes() {
     ] {
         assert_eq!(properties(choice, event), left, "{choice} of {event}");
     }
-    // What is left out is decided on all the same.
+    // Removed members still decide on the mapping.
     let redacted = call_with(r#"{"properties": {"remove": ["customer", "type", "messageId"]}}"#, EVENT);
     assert_eq!((&redacted["userId"], &redacted["messageId"]), (&json!("acme"), &json!("stigg-m")));
     assert_eq!(redacted["properties"], json!({}));
-    // Less is sent, so more fits.
+    // The call is smaller, so larger events fit.
     let long = format!(r#"{{"type":"a","customer":{{"id":"c"}},"x":"{}"}}"#, "x".repeat(40_000));
     assert_eq!(map(&long), Outcome::Answer(413, "call_too_large"));
     assert_eq!(call_with(r#"{"properties": {"remove": ["x"]}}"#, &long)["userId"], "c");
@@ -199,7 +199,7 @@ fn identify_and_group_calls_can_go_beside_the_track_call() {
 
     let calls = |settings: &str, body: &str| call_with(settings, body)["batch"].clone();
     assert_eq!(calls(r#"{"also": ["group"]}"#, EVENT).as_array().unwrap().len(), 2);
-    // The traits are those that stand beside the id that was used.
+    // The traits are the members beside the id that was used.
     let flat = r#"{"type":"customer.updated","id":"x","name":null,"email":"e@example.com","timestamp":"2026-01-01T00:00:00Z"}"#;
     let settings =
         r#"{"also": ["identify"], "user_id": [{"path": "customer.id"}, {"path": "id"}, {"path": "customerId"}]}"#;
@@ -209,7 +209,7 @@ fn identify_and_group_calls_can_go_beside_the_track_call() {
         (&json!({ "email": "e@example.com" }), &json!("2026-01-01T00:00:00Z"))
     );
     assert_eq!(calls(settings, r#"{"type":"a","customerId":"x","name":"not the customer's"}"#)[1]["traits"], json!({}));
-    // An id that has no room for the suffix gives way, for that call alone, to one derived from the body.
+    // If the suffix does not fit after an id, that call gets an id derived from the body.
     let long = EVENT.replace(r#""m""#, &format!("{:?}", "m".repeat(90)));
     let calls_of_long = calls(r#"{"also": ["identify"]}"#, &long);
     assert_eq!(calls_of_long[0]["messageId"], format!("stigg-{}", "m".repeat(90)));

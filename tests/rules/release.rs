@@ -10,7 +10,7 @@ use sandbox::envoy::workspace_root;
 const NOW: &str = env!("CARGO_PKG_VERSION");
 const NEXT: &str = "98.76.54";
 
-/// Copies a folder, without what is built or is git's, and returns the text files in it by their paths.
+/// Copies a folder, except build output and git's files, and returns its text files by their paths.
 fn copy(from: &Path, to: &Path) -> Result<BTreeMap<String, String>> {
     let mut files = BTreeMap::new();
     let mut folders = vec![String::new()];
@@ -40,7 +40,7 @@ fn states(line: &str, version: &str) -> bool {
     parts.any(|part| part == version)
 }
 
-/// Whether a line of a file states the version of something else: a package that Cargo fetches, or proxy-wasm.
+/// Whether a line states another version: of a package that Cargo fetches, or of proxy-wasm.
 fn is_of_another(line: &str, next_line: Option<&&str>) -> bool {
     next_line.is_some_and(|next| next.starts_with("source = ")) || line.contains("proxy-wasm")
 }

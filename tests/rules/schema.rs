@@ -1,4 +1,4 @@
-//! The JSON Schema of the configuration says the same as the parser, about the same cases.
+//! The JSON Schema of the configuration agrees with the parser on the same cases.
 
 use std::env::VarError;
 
@@ -31,7 +31,7 @@ fn parser_and_schema_accept_and_reject_the_same() {
         assert!(parse(configuration).is_ok(), "{configuration}: {:?}", parse(configuration));
         assert!(accepts(configuration).is_ok(), "{configuration}: {:?}", accepts(configuration));
     }
-    for (kind, by_schema) in [("refused", true), ("refused_for_the_environment", false)] {
+    for (kind, by_schema) in [("rejected", true), ("rejected_for_the_environment", false)] {
         for case in cases[kind].as_array().unwrap() {
             let (line, configuration) = (case[0].as_str().unwrap(), &case[1]);
             let error = parse(configuration).expect_err(line);
@@ -52,8 +52,8 @@ fn every_field_is_in_both() {
     let mut known: Vec<_> = [fields(&schema), fields(&schema["$defs"]["environment"])].concat();
     known.sort();
     // The parser lists its fields for a misspelt one.
-    let refused = parse(&json!({ "wirte_key": 1 })).unwrap_err();
-    let mut listed: Vec<_> = refused.rsplit_once("expected one of ").unwrap().1.split(", ").collect();
+    let rejected = parse(&json!({ "wirte_key": 1 })).unwrap_err();
+    let mut listed: Vec<_> = rejected.rsplit_once("expected one of ").unwrap().1.split(", ").collect();
     listed.sort_unstable();
     assert_eq!(listed, known);
     for field in known {

@@ -1,4 +1,4 @@
-//! One request on a host: which calls the filter makes in which order, and what becomes of the request if one fails.
+//! One request on a host: the calls that the filter makes, their order, and the outcome if one fails.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use stigg_segment::stream::{Action, Stream};
 
 const EVENT: &str = r#"{"type":"customer.updated","messageId":"m","customer":{"id":"acme"}}"#;
 
-/// A host that writes down every call, and fails at one of them.
+/// A host that records every call, and fails at one of them.
 #[derive(Default)]
 struct Fake {
     headers: Vec<(&'static str, &'static str)>,
@@ -137,17 +137,17 @@ fn streaming() -> Stream {
     stream(r#""hold_request_headers": false"#)
 }
 
-/// Headers and the whole body; returns what the host is told at the end.
+/// Sends headers and the whole body; returns the filter's last action.
 fn serve(mut stream: Stream, host: &mut Fake) -> Action {
     stream.on_request_headers(host, false);
     let size = host.body.len();
     let action = stream.on_request_body(host, size, true);
-    // The response comes back through the same stream.
+    // The response passes the same stream.
     stream.on_response_headers(host);
     action
 }
 
-/// Only the route for mapped events leads to Segment, and the host looks for it when a header changes after the mark.
+/// Only the route for mapped events leads to Segment. The host looks for the route when a header changes after the mark.
 #[test]
 fn held_headers_change_when_the_call_is_complete_and_marked() {
     let mut host = Fake::new(EVENT);
@@ -169,7 +169,7 @@ fn held_headers_change_when_the_call_is_complete_and_marked() {
     assert_eq!((host.counted, host.recorded), (vec![], vec![EVENT.len()]), "whether it was sent shows later");
 }
 
-/// No header is left to change after the mark, so the filter asks for the route itself.
+/// No header changes after the mark, so the filter asks for the route itself.
 #[test]
 fn headers_that_are_not_held_change_at_once() {
     let mut host = Fake::new(EVENT);
@@ -204,7 +204,7 @@ fn trailers_end_a_body_and_do_not_reach_segment() {
     assert_eq!(host.calls.last().unwrap(), "remove trailers");
 }
 
-/// Nothing is sent on half rewritten, and nothing is counted twice.
+/// No half-rewritten request is forwarded, and nothing is counted twice.
 #[test]
 fn if_the_host_fails_the_request_is_answered_500() {
     for stream in [holding, streaming] {

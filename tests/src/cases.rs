@@ -1,6 +1,6 @@
-//! What becomes of a request in any gateway that has the module in it: one table, which knows of no host.
+//! The cases: requests with their outcomes on any gateway that runs the module, in one table.
 //!
-//! `envoy/portable.rs` holds a real Envoy to it, `second_host` a gateway on another implementation of proxy-wasm.
+//! `envoy/cases_on_envoy.rs` runs it on a real Envoy, `second_host` on another implementation of proxy-wasm.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ pub const ENVIRONMENT: [(&str, &str); 3] = [
     ("STIGG_WEBHOOK_SECRET", SECRET),
     ("STIGG_WEBHOOK_SECRET_PREVIOUS", PREVIOUS_SECRET),
 ];
-/// What that write key is in a header: base64 of `<write key>:`.
+/// That write key in a header: base64 of `<write key>:`.
 const AUTHORIZATION: &str = "Basic d2swMTIzNDU2Nzg5YWJjZGVmZ2hpamtsbW5vcHFyc3Q6";
 const SECRET: &str = "whsec-current-5f2c";
 const PREVIOUS_SECRET: &str = "whsec-previous-77aa";
@@ -23,7 +23,7 @@ const SECRET_HEADER: &str = "stigg-webhooks-secret";
 
 /// Where webhooks are received.
 pub const PATH: &str = "/webhooks/stigg";
-/// What the stand-in for Segment says to whatever it gets.
+/// The stand-in's answer to everything.
 pub const ANSWER: &str = r#"{"success":true}"#;
 
 /// An event about a customer.
@@ -39,12 +39,12 @@ pub fn configuration(hold_request_headers: bool) -> Value {
     })
 }
 
-/// A request and what becomes of it.
+/// A request and its expected outcome.
 #[derive(Debug)]
 pub struct Case {
     /// What is special about it.
     pub name: String,
-    /// What comes in.
+    /// The request.
     pub request: Request,
     /// The status of Segment's answer.
     pub segment_answers: u16,
@@ -55,28 +55,28 @@ pub struct Case {
 enum Expected {
     /// A track call with these members, and Segment's answer to it.
     Call(Value),
-    /// Nothing more: 204.
+    /// A 204, and no call.
     Ignored,
     /// An answer with this status and code.
-    Refused(u16, &'static str),
+    Rejected(u16, &'static str),
 }
 
-use Expected::{Call as Called, Ignored, Refused};
+use Expected::{Call as Called, Ignored, Rejected};
 
-/// A request, in the pieces that a host hands to the module.
+/// A request, in the pieces that a host passes to the module.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// The method.
     pub method: &'static str,
     /// The headers in their order. A value need not be UTF-8.
     pub headers: Vec<(&'static str, Vec<u8>)>,
-    /// The body piece by piece. Where there is none at all, the headers end the request; an empty one follows them.
+    /// The body, piece by piece. Without any piece, the headers end the request; an empty piece follows the headers.
     pub body: Vec<Vec<u8>>,
-    /// What comes behind the body.
+    /// The trailers after the body.
     pub trailers: Vec<(&'static str, &'static str)>,
 }
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Debug, Default)]
 pub struct Outcome {
     /// The status of the answer.
@@ -85,7 +85,7 @@ pub struct Outcome {
     pub headers: Headers,
     /// The body of the answer.
     pub body: Vec<u8>,
-    /// What reached Segment, if anything did.
+    /// The call that reached Segment, if any.
     pub call: Option<Call>,
 }
 
@@ -100,7 +100,7 @@ pub struct Call {
     pub trailers: usize,
 }
 
-/// Headers as they came.
+/// Headers, unchanged.
 pub type Headers = Vec<(String, Vec<u8>)>;
 
 impl Request {
@@ -141,7 +141,7 @@ impl Request {
         self
     }
 
-    /// Whether something comes behind the body.
+    /// Whether trailers follow the body.
     pub fn has_trailers(&self) -> bool {
         !self.trailers.is_empty()
     }
@@ -154,7 +154,7 @@ pub fn cases() -> Result<Vec<Case>> {
     let catalog = || Request::post(CATALOG_EVENT);
     let empty = || Request { body: vec![vec![]], ..Request::post("").without("content-length") };
     let mut cases: Vec<Case> = [
-        // How a body may come.
+        // Ways to send a body.
         ("in one piece", customer(), called()),
         ("byte by byte", customer().in_pieces(1), called()),
         ("announced, and byte by byte", Request { headers: customer().headers, ..customer().in_pieces(1) }, called()),
@@ -162,59 +162,63 @@ pub fn cases() -> Result<Vec<Case>> {
         ("its end after the last byte", Request { body: vec![EVENT.into(), vec![]], ..customer() }, called()),
         ("with trailers", customer().trailer("x-checksum", "1").trailer(SECRET_HEADER, SECRET), called()),
         ("in pieces, with trailers", customer().in_pieces(7).trailer("x-checksum", "1"), called()),
-        // What is ignored.
+        // Ignored events.
         ("not about a customer", catalog(), Ignored),
         ("not about a customer, in pieces", catalog().in_pieces(7), Ignored),
         ("not about a customer, with trailers", catalog().trailer("x-checksum", "1"), Ignored),
-        // Who is let in.
+        // Secrets.
         ("the previous secret", customer().secrets(&[PREVIOUS_SECRET.as_bytes()]), called()),
         ("two valid secrets", customer().secrets(&[SECRET.as_bytes(), PREVIOUS_SECRET.as_bytes()]), called()),
-        ("no secret", customer().secrets(&[]), Refused(401, "unauthorized")),
-        ("an empty secret", customer().secrets(&[b""]), Refused(401, "unauthorized")),
-        ("a wrong secret", customer().secrets(&[b"whsec-current-5f2d"]), Refused(401, "unauthorized")),
-        ("a secret cut short", customer().secrets(&[b"whsec-current-5f2"]), Refused(401, "unauthorized")),
-        ("a secret that is not UTF-8", customer().secrets(&[b"\xFF"]), Refused(401, "unauthorized")),
-        ("a wrong secret first", customer().secrets(&[b"x", SECRET.as_bytes()]), Refused(401, "unauthorized")),
-        ("a wrong secret last", customer().secrets(&[SECRET.as_bytes(), b"x"]), Refused(401, "unauthorized")),
-        ("a stranger, with trailers", customer().secrets(&[]).trailer("x", "1"), Refused(401, "unauthorized")),
-        // What is in the headers.
+        ("no secret", customer().secrets(&[]), Rejected(401, "unauthorized")),
+        ("an empty secret", customer().secrets(&[b""]), Rejected(401, "unauthorized")),
+        ("a wrong secret", customer().secrets(&[b"whsec-current-5f2d"]), Rejected(401, "unauthorized")),
+        ("a secret cut short", customer().secrets(&[b"whsec-current-5f2"]), Rejected(401, "unauthorized")),
+        ("a secret that is not UTF-8", customer().secrets(&[b"\xFF"]), Rejected(401, "unauthorized")),
+        ("a wrong secret first", customer().secrets(&[b"x", SECRET.as_bytes()]), Rejected(401, "unauthorized")),
+        ("a wrong secret last", customer().secrets(&[SECRET.as_bytes(), b"x"]), Rejected(401, "unauthorized")),
+        ("a stranger, with trailers", customer().secrets(&[]).trailer("x", "1"), Rejected(401, "unauthorized")),
+        // Headers and methods.
         ("headers that are not UTF-8", customer().header("x-odd", b"\xFF").header("cookie", b"\xFF"), called()),
         ("headers that are no concern of Segment's", curious(customer()), called()),
         ("no encoding", customer().header("content-encoding", "Identity"), called()),
-        ("gzip", customer().header("content-encoding", "gzip"), Refused(415, "unsupported_content_encoding")),
-        ("GET", Request { method: "GET", ..customer() }, Refused(405, "method_not_allowed")),
-        ("PUT", Request { method: "PUT", ..customer().in_pieces(7) }, Refused(405, "method_not_allowed")),
-        // What cannot be mapped.
-        ("no body", Request { body: vec![], ..Request::post("") }, Refused(400, "empty_body")),
-        ("an empty body", empty(), Refused(400, "empty_body")),
-        ("trailers only", Request { body: vec![], ..empty() }.trailer("x", "1"), Refused(400, "empty_body")),
-        ("an empty body, with trailers", empty().trailer("x", "1"), Refused(400, "empty_body")),
-        ("not JSON", Request::post(r#"{"type":"a","customer":{"id":"c"},}"#), Refused(400, "malformed_json")),
-        ("cut short", Request::post(&EVENT[..20]).in_pieces(3), Refused(400, "malformed_json")),
-        ("not UTF-8", Request::post(b"{\"type\":\"\xFF\"}"), Refused(400, "malformed_json")),
-        ("not JSON, with trailers", Request::post("{").trailer("x", "1"), Refused(400, "malformed_json")),
-        ("an array", Request::post("[]"), Refused(400, "not_an_object")),
-        ("no type", Request::post(r#"{"customer":{"id":"c"}}"#), Refused(400, "invalid_type")),
-        ("an odd customer", Request::post(r#"{"type":"a","customer":{"id":[]}}"#), Refused(400, "invalid_customer_id")),
-        // What is too large.
+        ("gzip", customer().header("content-encoding", "gzip"), Rejected(415, "unsupported_content_encoding")),
+        ("GET", Request { method: "GET", ..customer() }, Rejected(405, "method_not_allowed")),
+        ("PUT", Request { method: "PUT", ..customer().in_pieces(7) }, Rejected(405, "method_not_allowed")),
+        // Bodies that cannot be mapped.
+        ("no body", Request { body: vec![], ..Request::post("") }, Rejected(400, "empty_body")),
+        ("an empty body", empty(), Rejected(400, "empty_body")),
+        ("trailers only", Request { body: vec![], ..empty() }.trailer("x", "1"), Rejected(400, "empty_body")),
+        ("an empty body, with trailers", empty().trailer("x", "1"), Rejected(400, "empty_body")),
+        ("not JSON", Request::post(r#"{"type":"a","customer":{"id":"c"},}"#), Rejected(400, "malformed_json")),
+        ("cut short", Request::post(&EVENT[..20]).in_pieces(3), Rejected(400, "malformed_json")),
+        ("not UTF-8", Request::post(b"{\"type\":\"\xFF\"}"), Rejected(400, "malformed_json")),
+        ("not JSON, with trailers", Request::post("{").trailer("x", "1"), Rejected(400, "malformed_json")),
+        ("an array", Request::post("[]"), Rejected(400, "not_an_object")),
+        ("no type", Request::post(r#"{"customer":{"id":"c"}}"#), Rejected(400, "invalid_type")),
+        (
+            "an odd customer",
+            Request::post(r#"{"type":"a","customer":{"id":[]}}"#),
+            Rejected(400, "invalid_customer_id"),
+        ),
+        // Sizes.
         ("the largest body", Request::post(padded(BODY_MAX, "")), Ignored),
         ("the largest body, in pieces", Request::post(padded(BODY_MAX, "")).in_pieces(10_000), Ignored),
-        ("a larger body", Request::post(padded(BODY_MAX + 1, "")), Refused(413, "body_too_large")),
+        ("a larger body", Request::post(padded(BODY_MAX + 1, "")), Rejected(413, "body_too_large")),
         (
             "a larger body, in pieces",
             Request::post(padded(BODY_MAX + 1, "")).in_pieces(10_000),
-            Refused(413, "body_too_large"),
+            Rejected(413, "body_too_large"),
         ),
         (
             "a larger body, with trailers",
             Request::post(padded(BODY_MAX + 1, "")).in_pieces(100_000).trailer("x", "1"),
-            Refused(413, "body_too_large"),
+            Rejected(413, "body_too_large"),
         ),
-        ("a larger call", Request::post(padded(CALL_MAX, "c")), Refused(413, "call_too_large")),
+        ("a larger call", Request::post(padded(CALL_MAX, "c")), Rejected(413, "call_too_large")),
         (
             "a larger call, with trailers",
             Request::post(padded(CALL_MAX, "c")).in_pieces(10_000).trailer("x", "1"),
-            Refused(413, "call_too_large"),
+            Rejected(413, "call_too_large"),
         ),
         (
             "a large call",
@@ -238,13 +242,13 @@ const BODY_MAX: usize = 512 * 1024;
 /// `max_call_bytes`, unless it is configured.
 const CALL_MAX: usize = 32 * 1024;
 
-/// An event of just this size.
+/// An event of exactly this size.
 fn padded(size: usize, customer: &str) -> String {
     let (head, tail) = (format!(r#"{{"type":"a","messageId":"m","customer":{{"id":"{customer}"}},"x":""#), r#""}"#);
     format!("{head}{}{tail}", "x".repeat(size - head.len() - tail.len()))
 }
 
-/// A request with all that a proxy or a sender may have added.
+/// A request with every header that a proxy or a sender may have added.
 fn curious(request: Request) -> Request {
     [
         ("cookie", "session=1"),
@@ -261,7 +265,7 @@ fn curious(request: Request) -> Request {
     .fold(request, |request, (name, value)| request.header(name, value))
 }
 
-/// Every event that Stigg documents, and what `rules/mapping.rs` says it becomes.
+/// Every event that Stigg documents, with its call from `tests/fixtures`.
 fn documented_events() -> Result<Vec<Case>> {
     let case = |fixture: Fixture| Case {
         name: format!("{}.json", fixture.name),
@@ -278,12 +282,12 @@ fn shown(body: &[u8]) -> String {
 }
 
 impl Case {
-    /// Whether its body is one that Envoy before 1.37 does not take.
+    /// Whether Envoy before 1.37 rejects its body.
     pub fn is_large(&self) -> bool {
         ["the largest body", "a larger body"].iter().any(|large| self.name.starts_with(large))
     }
 
-    /// Whether that is what should have become of it.
+    /// Checks an outcome.
     pub fn check(&self, outcome: &Outcome) -> Result<()> {
         let body = shown(&outcome.body);
         match (&self.expected, &outcome.call) {
@@ -298,7 +302,7 @@ impl Case {
                 ensure!(outcome.status == 204 && body.is_empty(), "answered {} {body}", outcome.status);
                 Ok(())
             }
-            (Refused(status, code), None) => {
+            (Rejected(status, code), None) => {
                 let said: Value = serde_json::from_slice(&outcome.body).with_context(|| format!("answered {body}"))?;
                 ensure!(
                     (outcome.status, &said["code"]) == (*status, &json!(code)),
@@ -326,8 +330,8 @@ impl Outcome {
 }
 
 impl Call {
-    /// Whether it has these members (without a `messageId`, one that was derived), `properties` as they came, and the
-    /// headers that Segment needs and no other.
+    /// Checks that the call has these members (without a `messageId`, a derived one), the event as its `properties`, and
+    /// exactly the headers that Segment needs.
     fn check(&self, expected: &Value, properties: &[u8]) -> Result<()> {
         let body = shown(&self.body);
         let track: Value = serde_json::from_slice(&self.body).with_context(|| format!("called with {body}"))?;

@@ -1,5 +1,5 @@
-//! What the end-to-end tests share: a real Envoy on the shipped `envoy.yaml` between a sender and the stand-in for
-//! Segment, and a plain socket for requests that no HTTP client would send.
+//! Shared by the end-to-end tests: a real Envoy on the shipped `envoy.yaml` between a sender and the stand-in for Segment,
+//! and a plain socket for requests that no HTTP client would send.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,17 +13,17 @@ use tokio::net::TcpStream;
 
 use crate::skip::skip;
 
-/// The write key of all tests. As long as Segment's own.
+/// The write key of all tests, as long as a real one.
 pub const WRITE_KEY: &str = "wk0123456789abcdefghijklmnopqrst";
 /// The webhook's secret.
 pub const SECRET: &str = "whsec-current-5f2c";
 /// The secret before the last rotation.
 pub const PREVIOUS_SECRET: &str = "whsec-previous-77aa";
-/// Where `envoy.yaml` takes webhooks.
+/// The path at which `envoy.yaml` takes webhooks.
 pub const PATH: &str = "/webhooks/stigg";
-/// What the filter calls itself.
+/// The filter's user agent.
 pub const USER_AGENT: &str = concat!("stigg-segment-filter/", env!("CARGO_PKG_VERSION"));
-/// Long enough for anything that happens at all.
+/// Longer than any step takes.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An event about a customer.
@@ -31,12 +31,12 @@ pub const EVENT: &str = r#"{"type":"customer.payment_failed", "messageId":"m-1",
 /// An event that is not about a customer.
 pub const CATALOG_EVENT: &str = r#"{"type":"plan.created","messageId":"m-2","id":"plan-pro"}"#;
 
-/// Envoy and the stand-in for Segment behind it.
+/// Envoy, and the stand-in for Segment that it sends to.
 #[derive(Debug)]
 pub struct Edge {
     /// The gateway.
     pub envoy: Envoy,
-    /// What it sends to.
+    /// The stand-in for Segment.
     pub segment: Segment,
 }
 
@@ -49,22 +49,22 @@ pub fn options() -> Options {
 }
 
 impl Edge {
-    /// As shipped.
+    /// Starts it as shipped.
     pub async fn start() -> Result<Edge> {
         Edge::start_with(Ok).await
     }
 
-    /// As shipped but for one change.
+    /// Starts it as shipped, with one change.
     pub async fn start_with(change: impl FnOnce(Config) -> Result<Config>) -> Result<Edge> {
         Edge::start_between(Segment::start().await?, change, options()).await
     }
 
-    /// In each of the two ways to hold a request back until its body is mapped.
+    /// Starts it in each of the two ways to hold a request back until its body is mapped.
     pub async fn start_both_ways() -> Result<[Edge; 2]> {
         Ok([Edge::start().await?, Edge::start_with(|config| config.hold_request_headers(false)).await?])
     }
 
-    /// With this stand-in and these options.
+    /// Starts it with this stand-in and these options.
     pub async fn start_between(
         segment: Segment,
         change: impl FnOnce(Config) -> Result<Config>,
@@ -119,7 +119,7 @@ pub async fn rejects_large_bodies() -> Result<bool> {
 #[derive(Debug)]
 pub struct Connection(BufStream<TcpStream>);
 
-/// An HTTP/1.1 response as it came.
+/// An HTTP/1.1 response, unchanged.
 #[derive(Debug)]
 pub struct Response {
     /// The status code.
@@ -138,7 +138,7 @@ impl Connection {
         Ok(Connection(BufStream::new(stream)))
     }
 
-    /// Sends these bytes as they are.
+    /// Sends these bytes.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) -> Result<()> {
         self.0.write_all(bytes.as_ref()).await?;
         Ok(self.0.flush().await?)
@@ -172,7 +172,7 @@ impl Connection {
     /// Waits until the other side closes; returns what it sent before that.
     pub async fn closed(&mut self) -> Result<String> {
         let mut rest = Vec::new();
-        // A reset is a way to close too.
+        // A reset closes it too.
         let _ = tokio::time::timeout(PATIENCE, self.0.read_to_end(&mut rest)).await.context("still open")?;
         Ok(String::from_utf8_lossy(&rest).into_owned())
     }

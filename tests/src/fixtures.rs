@@ -1,4 +1,4 @@
-//! The events in `tests/fixtures`: one of each type that Stigg documents, with the call that becomes of it.
+//! The events in `tests/fixtures`: one of each type that Stigg documents, with its call.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-/// An event, and what becomes of it.
+/// An event and its call.
 #[derive(Debug)]
 pub struct Fixture {
     /// Its type.
@@ -23,7 +23,7 @@ pub fn repository() -> Result<PathBuf> {
     folders.find(|folder| folder.join("tests/fixtures").is_dir()).map(Path::to_owned).context("not in the repository")
 }
 
-/// All of them, in the order of their names.
+/// All fixtures, sorted by name.
 pub fn fixtures() -> Result<Vec<Fixture>> {
     let folder = repository()?.join("tests/fixtures");
     let mut names = BTreeSet::new();

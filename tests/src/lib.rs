@@ -1,13 +1,13 @@
-//! What the tests share. Each target needs more than the one before: `rules` needs nothing, `envoy` a real Envoy,
-//! `deploy` also the tools that manifests and images are made for. `ledger` takes its time.
+//! Code that the tests share. Each target needs more than the one before: `rules` needs nothing, `envoy` a real Envoy,
+//! `deploy` also the tools for manifests and images. `ledger` takes long.
 
+pub mod case_runner;
 pub mod cases;
 pub mod edge;
 pub mod fixtures;
 pub mod manifests;
 pub mod outcome;
 pub mod pages;
-pub mod portable;
 pub mod reference;
 pub mod run_envoy;
 pub mod skip;

@@ -1,4 +1,4 @@
-//! The manifests of deploy/, as whoever applies them reads them.
+//! The manifests of deploy/, as kubectl and docker compose read them.
 
 use anyhow::{Context, Result, ensure};
 use sandbox::envoy::workspace_root;
@@ -17,7 +17,7 @@ impl Manifests {
         Self::parse(&std::fs::read_to_string(workspace_root().join("deploy").join(file))?).context(file.to_owned())
     }
 
-    /// What kubectl makes of deploy/kubernetes.
+    /// deploy/kubernetes, as kubectl renders it.
     pub fn kubernetes() -> Result<Self> {
         Self::parse(&tools::run(
             "kubectl",
@@ -47,12 +47,12 @@ impl Manifests {
     }
 }
 
-/// The elements of a list; none where there is no list.
+/// The elements of a list; none if there is no list.
 pub fn each(list: &Value) -> impl Iterator<Item = &Value> {
     list.as_array().into_iter().flatten()
 }
 
-/// Whatever goes by this name, at any depth.
+/// All values of this key, at any depth.
 pub fn every<'a>(value: &'a Value, name: &str) -> Vec<&'a Value> {
     match value {
         Value::Object(object) => {

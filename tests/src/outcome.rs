@@ -1,4 +1,4 @@
-//! What the tests of the mapping share: a webhook's body in, what becomes of it out.
+//! Shared by the tests of the mapping: takes a webhook's body, and returns its outcome.
 
 use std::sync::Arc;
 
@@ -6,16 +6,16 @@ use serde_json::Value;
 use stigg_segment::config::Config;
 use stigg_segment::filter::{Filter, Step};
 
-/// What becomes of a body: the request to Segment, or the answer.
+/// The outcome of a body: the request to Segment, or the answer.
 #[derive(Debug, PartialEq)]
 pub enum Outcome {
-    /// It is sent, as this.
+    /// The call that is sent.
     Call(Vec<u8>),
-    /// It is answered with this status, and this code.
+    /// The status and code of the answer.
     Answer(u32, &'static str),
 }
 
-/// What becomes of `body` under these settings, beside which anyone is let in.
+/// The outcome of `body` under these settings, without a webhook secret.
 pub fn map_with(settings: &str, body: &[u8]) -> Outcome {
     match step(settings, body) {
         Step::Forward(_, call) => {
@@ -42,12 +42,12 @@ pub fn step(settings: &str, body: &[u8]) -> Step {
     filter.complete(body)
 }
 
-/// What becomes of `body` by default.
+/// The outcome of `body` by default.
 pub fn map(body: impl AsRef<[u8]>) -> Outcome {
     map_with("{}", body.as_ref())
 }
 
-/// The request that these settings make of `body`, read back.
+/// The request that `body` becomes under these settings, parsed.
 pub fn call_with(settings: &str, body: impl AsRef<[u8]>) -> Value {
     match map_with(settings, body.as_ref()) {
         Outcome::Call(call) => serde_json::from_slice(&call).unwrap(),
@@ -55,7 +55,7 @@ pub fn call_with(settings: &str, body: impl AsRef<[u8]>) -> Value {
     }
 }
 
-/// The request that becomes of `body` by default, read back.
+/// The request that `body` becomes by default, parsed.
 pub fn call(body: impl AsRef<[u8]>) -> Value {
     call_with("{}", body)
 }

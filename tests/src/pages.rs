@@ -1,4 +1,4 @@
-//! The README and the pages in docs/, and what is fenced in them.
+//! The README and the pages in docs/, with their fenced blocks.
 
 use anyhow::{Context, Result};
 use sandbox::envoy::workspace_root;
@@ -8,7 +8,7 @@ pub fn read(file: &str) -> Result<String> {
     std::fs::read_to_string(workspace_root().join(file)).with_context(|| file.to_owned())
 }
 
-/// Every page there is.
+/// All pages.
 pub fn pages() -> Result<Vec<String>> {
     let mut pages = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"].map(str::to_owned).to_vec();
     for entry in std::fs::read_dir(workspace_root().join("docs"))? {
@@ -23,13 +23,13 @@ pub fn pages() -> Result<Vec<String>> {
 /// A fenced block of a page.
 #[derive(Debug)]
 pub struct Block {
-    /// Where it begins, for messages.
+    /// Where it begins, for error messages.
     pub place: String,
-    /// What the fence says that it is, such as `json configuration`.
+    /// The text after the opening fence, such as `json configuration`.
     pub kind: String,
-    /// What is in it.
+    /// Its content.
     pub text: String,
-    /// What a comment on the line before says of it, such as `in: /etc/envoy/secrets`.
+    /// The comment on the line before, such as `in: /etc/envoy/secrets`.
     pub comment: String,
 }
 

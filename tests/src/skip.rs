@@ -1,16 +1,16 @@
-//! What a test leaves out on this machine, and why: said where nobody can miss it, and counted.
+//! Reports the parts that a test skips on this machine, and why, and counts them.
 
 use std::fs::File;
 use std::io::{Write, stderr};
 use std::thread;
 
-/// Names the file to which each skip is added as a line: the test, a colon, and why.
+/// The variable with the name of a file. Each skip adds a line to it: the test, a colon, and the reason.
 pub const SKIPS_FILE: &str = "SKIPS_FILE";
 
-/// Says that this test leaves something out.
+/// Reports that this test skips something.
 pub fn skip(why: &str) {
     let line = format!("{}: {why}\n", thread::current().name().unwrap_or("a test"));
-    // A test that passes shows nothing of what it prints, but of what it writes to the standard error.
+    // The output of a passing test is not shown, but what it writes directly to the standard error is.
     stderr().write_all(format!("skipped {line}").as_bytes()).expect("the standard error takes it");
     if let Some(file) = std::env::var_os(SKIPS_FILE) {
         let file = File::options().append(true).create(true).open(file);

@@ -8,13 +8,13 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use sandbox::envoy::workspace_root;
 
-/// The path that they are on: what was installed for this project goes first.
+/// Their `PATH`: the programs installed for this project come first.
 pub fn path() -> Result<OsString> {
     let others = env::var_os("PATH").unwrap_or_default();
     Ok(env::join_paths([workspace_root().join("target/tools")].into_iter().chain(env::split_paths(&others)))?)
 }
 
-/// One of them, in the folder of the repository.
+/// A command for one of them, in the folder of the repository.
 pub fn tool(name: &str) -> Result<Command> {
     let mut command = Command::new(name);
     command.env("PATH", path()?).current_dir(workspace_root()).stdin(Stdio::null());

@@ -1,4 +1,4 @@
-//! The Lua filter that the benchmark compares the filter with: it does the whole job, whatever the event.
+//! The Lua filter of the benchmark maps every event as the filter does.
 
 use anyhow::Result;
 use benches::yardstick::{Gateway, Variant};
@@ -14,7 +14,7 @@ async fn generated_events_are_mapped_in_lua_as_by_the_filter() -> Result<()> {
     const SECRET: &str = "whsec-0123456789";
     let segment = Segment::start().await?;
     let options = Options::default().env("SEGMENT_WRITE_KEY", "wk0123456789").env("STIGG_WEBHOOK_SECRET", SECRET);
-    // More than a thousand a second.
+    // A thousand take less than a second.
     let bucket = "/static_resources/listeners/webhooks/filter_chains/0/filters/0/typed_config/http_filters/local_ratelimit\
                   /typed_config/token_bucket/max_tokens";
     let change = |config: sandbox::envoy::Config| config.set(bucket, json!(1_000_000));

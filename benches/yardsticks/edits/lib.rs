@@ -1,5 +1,5 @@
-//! The filter from its own sources, but for one: a `mapping` that does not look at the event. It makes the same host
-//! calls in the same order, and for the benchmark's events it sends the same bytes to Segment.
+//! The filter's sources with another `mapping`, one that does not read the event. It makes the same host calls in the same
+//! order, and for the benchmark's events it sends the same bytes to Segment.
 
 #![cfg(target_arch = "wasm32")]
 
@@ -28,6 +28,8 @@ pub mod mapping;
 pub mod metrics;
 #[path = "../../../src/path.rs"]
 pub mod path;
+#[path = "../../../src/pattern.rs"]
+pub mod pattern;
 #[path = "../../../src/redact.rs"]
 pub mod redact;
 #[path = "../../../src/reply.rs"]
@@ -44,14 +46,14 @@ pub mod stream;
 pub mod verify;
 
 pub mod identity {
-    //! The filter's own name and version, so that the calls are as long.
+    //! The filter's name and version, so that the calls have the same length.
 
-    /// The filter's own name.
+    /// The filter's name.
     pub const NAME: &str = "stigg-segment-filter";
 
-    /// The filter's own version.
+    /// The filter's version.
     pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-    /// Both, as the filter says them.
+    /// Name and version, as the filter sends them.
     pub const USER_AGENT: &str = concat!("stigg-segment-filter/", env!("CARGO_PKG_VERSION"));
 }

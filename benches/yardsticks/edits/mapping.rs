@@ -1,14 +1,14 @@
-//! What becomes of an event, whatever the event: the call for one that was mapped at the start.
+//! Gives every event the same call: that of one event, mapped at the start.
 
 use crate::reply::Reply;
 
-#[allow(dead_code, reason = "what only people ask")]
+#[allow(dead_code, reason = "`origins` is only for `explain`")]
 #[path = "../../../src/mapping.rs"]
 mod real;
 
 pub use real::{Call, Choices, EventTypes, Place};
 
-/// What decides on the call for the benchmark's events, less what does not.
+/// The parts of the benchmark's events that decide on the call.
 const EVENT: &[u8] = br#"{
     "messageId": "9d4b0f71-c8e3-4a65-92d0-e7b6c3f15a28",
     "timestamp": "2026-03-18T11:42:09.015Z",
@@ -24,14 +24,14 @@ pub struct Mapping {
 }
 
 impl Mapping {
-    /// Maps the one event.
+    /// Maps the event.
     pub fn new(choices: Choices) -> Self {
         let mut kind = Vec::new();
         let call = real::Mapping::new(choices).map(EVENT, |raw| kind.extend_from_slice(raw));
         Mapping { call, kind }
     }
 
-    /// What became of that one.
+    /// The call for the event that was mapped at the start.
     pub fn map(&self, _: &[u8], see_type: impl FnOnce(&[u8])) -> Result<Call, Reply> {
         see_type(&self.kind);
         self.call.clone()

@@ -1,4 +1,4 @@
-//! A filter that looks at nothing and changes nothing: what it costs to have any filter at all.
+//! A filter that does nothing, to measure the cost of having a filter.
 
 #![cfg(target_arch = "wasm32")]
 

@@ -1,7 +1,7 @@
-//! The debugger: a page with every webhook, what it was answered and what the filter made of it, live.
+//! The debugger: a live page with every webhook, its answer, and what the filter made of it.
 //!
-//! Whoever can talk to it can send webhooks with the secret, so it is on loopback only, answers to no other name (which
-//! a page elsewhere could have resolved to this machine), and takes nothing from a page that is not its own.
+//! Any client that reaches it can send webhooks with the secret. So it listens on loopback only, rejects other host names
+//! (a page elsewhere could resolve one to this machine), and rejects requests from other pages.
 
 mod webhooks;
 
@@ -31,7 +31,7 @@ const PAGE: &str = include_str!("debugger/page.html");
 const STYLE: &str = include_str!("debugger/page.css");
 const SCRIPT: &str = include_str!("debugger/page.js");
 
-/// Nothing but what is served here, and no script or style inside the page: no event can become one.
+/// Only the files served here, and no script or style inside the page: so an event cannot become one.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -80,10 +80,10 @@ async fn events() -> Result<Json<Vec<String>>, Failure> {
     Ok(Json(fixtures::names()?))
 }
 
-/// Sends a fixture, as Stigg's "Send test event" does, and says what Stigg would.
+/// Sends a fixture, as Stigg's "Send test event" does, and shows what Stigg would show.
 async fn send(State(debugger): State<Arc<Debugger>>, Path(name): Path<String>) -> Result<Response, Failure> {
     if !fixtures::names()?.contains(&name) {
-        return Ok(StatusCode::NOT_FOUND.into_response()); // a file, for one
+        return Ok(StatusCode::NOT_FOUND.into_response()); // for example, a path to a file
     }
     let reply = debugger.endpoint.send(fixtures::event(&name)?).await?;
     let id = reply.header("x-request-id");
@@ -97,13 +97,13 @@ async fn detail(State(debugger): State<Arc<Debugger>>, Path(id): Path<String>) -
     }
 }
 
-/// All webhooks so far, and each that follows or changes.
+/// All webhooks so far, then every new or changed one.
 async fn watch(State(debugger): State<Arc<Debugger>>) -> Sse<impl Stream<Item = Result<Event, axum::Error>>> {
     let (known, changed) = debugger.webhooks.watch();
     let changes = stream::unfold(changed, |mut changed| async {
         match changed.recv().await {
             Ok(summary) => Some((summary, changed)),
-            // The browser comes again, and then gets them all.
+            // The browser reconnects, and then gets them all.
             Err(RecvError::Lagged(_) | RecvError::Closed) => None,
         }
     });
@@ -111,7 +111,7 @@ async fn watch(State(debugger): State<Arc<Debugger>>) -> Sse<impl Stream<Item = 
     Sse::new(events).keep_alive(KeepAlive::default())
 }
 
-/// What went wrong, in words for the page.
+/// The error, in words for the page.
 struct Failure(anyhow::Error);
 
 impl<E: Into<anyhow::Error>> From<E> for Failure {

@@ -1,4 +1,4 @@
-//! What the filter does with an event, and why, in words. `explain` and the debugger say the same.
+//! Says what the filter does with an event, and why. `explain` and the debugger share it.
 
 use anyhow::Result;
 use stigg_segment::config::Config;
@@ -6,26 +6,26 @@ use stigg_segment::event_name::Style;
 use stigg_segment::mapping::Origins;
 use stigg_segment::reply::Reply;
 
-/// Stands for every secret: none is needed to say what becomes of an event. As long as a write key.
+/// Replaces every secret, because a decision needs no real one. As long as a write key.
 pub const ANY_SECRET: &str = "00000000000000000000000000000000";
 
-/// A field of a call, and where it comes from.
+/// A field of a call, and its origin.
 pub type Origin = (&'static str, String);
 
-/// What the filter does with an event that was sent to this path: the origins of the call's fields, or the answer that
-/// Stigg gets instead. None if the configuration has no environment for the path.
+/// What the filter does with an event sent to this path: the origins of the call's fields, or the answer that Stigg gets
+/// instead. `None` if the configuration has no environment for the path.
 pub fn decide(configuration: &[u8], path: &str, event: &[u8]) -> Option<Result<[Origin; 4], Reply>> {
     let environment = parse(configuration).ok()?.environment(path.as_bytes())?;
-    Some(environment.mapping.origins(event).as_ref().map(why).map_err(|reply| *reply))
+    Some(environment.mapping.origins(event).as_ref().map(explain_origins).map_err(|reply| *reply))
 }
 
-/// Reads a configuration without any of its secrets.
+/// Reads a configuration without its secrets.
 pub fn parse(configuration: &[u8]) -> Result<Config> {
     Config::parse(configuration, |_| Ok(ANY_SECRET.to_owned())).map_err(|error| anyhow::anyhow!("{error}"))
 }
 
 /// Where the event's name, the user's id, the message's id and the timestamp come from.
-pub fn why(origins: &Origins<'_>) -> [Origin; 4] {
+pub fn explain_origins(origins: &Origins<'_>) -> [Origin; 4] {
     let name = match (origins.renamed, origins.style) {
         (true, _) => "the name that the configuration has for this type",
         (false, Style::Underscores) => "the type with dots as underscores",
@@ -34,12 +34,12 @@ pub fn why(origins: &Origins<'_>) -> [Origin; 4] {
     };
     let number = if origins.user_id_is_number { ", a number there" } else { "" };
     let message_id = match origins.message_id_is_stiggs {
-        true => "Stigg's messageId behind \"stigg-\"",
-        false => "the event's SHA-256, as it brings no usable messageId",
+        true => "\"stigg-\" and the event's messageId",
+        false => "the event's SHA-256, because its messageId is missing or unusable",
     };
     let timestamp = match origins.has_timestamp {
         true => "the event's timestamp",
-        false => "the event has none that is an RFC 3339 date-time",
+        false => "the event's is missing or not an RFC 3339 date-time",
     };
     let user_id = format!("from {}{number}", origins.user_id);
     [

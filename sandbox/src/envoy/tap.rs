@@ -1,4 +1,4 @@
-//! What goes through Envoy, watched with its own
+//! Watches the traffic through Envoy with Envoy's
 //! [tap filter](https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/tap_filter).
 
 use std::net::SocketAddr;
@@ -15,13 +15,13 @@ use serde_json::{Value, json};
 
 use crate::http::{self, Connection};
 
-/// What the filter and its one listener agree on.
+/// The name that the filter and its only listener agree on.
 const CONFIG_ID: &str = "webhooks";
 
 /// More than any body that the filter takes.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
 
-/// The filter, which does nothing until it is listened to.
+/// The filter; it does nothing until somebody listens.
 pub(super) fn filter() -> Value {
     json!({
         "name": "tap",
@@ -37,13 +37,13 @@ pub(super) fn filter() -> Value {
 pub struct Exchange {
     /// The id that Envoy gave the request.
     pub request_id: String,
-    /// The request's body, byte for byte; none where it was answered before it came.
+    /// The request's body, byte for byte; `None` if the request was answered before its body arrived.
     pub request: Option<Bytes>,
-    /// The response's body; none where there was none.
+    /// The response's body, if it has one.
     pub response: Option<Bytes>,
 }
 
-/// The exchanges that end, one after another. Dropping it ends the watching.
+/// The exchanges, in the order in which they end. Dropping it ends the watching.
 #[derive(Debug)]
 pub struct Tap {
     _connection: Connection,
@@ -75,10 +75,10 @@ impl Tap {
         Ok(Self { _connection: connection, body: response.into_body(), read: Vec::new() })
     }
 
-    /// Waits for the next exchange to end. Nothing is lost where this is dropped half-way.
+    /// Waits for the next exchange to end. Dropping the future half-way loses nothing.
     ///
     /// # Errors
-    /// Where Envoy ends the watching, or reports what is not understood.
+    /// Envoy ends the watching, or its report cannot be read.
     pub async fn next(&mut self) -> Result<Exchange> {
         loop {
             let mut traces = serde_json::Deserializer::from_slice(&self.read).into_iter::<Trace>();
@@ -90,7 +90,9 @@ impl Tap {
                     }
                     continue;
                 }
-                Some(Err(error)) if !error.is_eof() => return Err(error).context("Envoy's tap is not understood"),
+                Some(Err(error)) if !error.is_eof() => {
+                    return Err(error).context("cannot read the report of Envoy's tap");
+                }
                 _ => {}
             }
             let Some(frame) = self.body.frame().await else { bail!("Envoy has ended the tap") };
@@ -138,7 +140,8 @@ fn base64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error>
 }
 
 impl Trace {
-    /// Without the headers: the webhook's secret is among them. None where Envoy refused the request for its headers.
+    /// Leaves out the headers, because the webhook's secret is among them. `None` if Envoy rejected the request for its
+    /// headers.
     fn exchange(self) -> Option<Exchange> {
         let Buffered { request, response } = self.http_buffered_trace;
         let id = request.headers.into_iter().find(|header| header.key == "x-request-id");

@@ -1,5 +1,4 @@
-//! What Segment checks before it answers, and what it famously does not: who the event is about, or whether the write
-//! key exists.
+//! The checks that Segment makes before it answers. It checks neither the user id nor whether the write key exists.
 
 use base64ct::{Base64, Encoding};
 use hyper::header::AUTHORIZATION;
@@ -10,33 +9,33 @@ use serde_json::{Value, json};
 
 use super::Call;
 
-/// The most a single call may weigh.
+/// The largest size of a single call.
 pub const MAX_CALL_BYTES: usize = 32 * 1024;
 
-/// The most a batch may weigh; each call in it is bound by [`MAX_CALL_BYTES`] all the same.
+/// The largest size of a batch; each call in it is also limited to [`MAX_CALL_BYTES`].
 pub const MAX_BATCH_BYTES: usize = 500 * 1024;
 
-/// The stand-in's idea of a write key too short to be one. Segment's own bound is not published.
+/// The stand-in rejects shorter write keys. Segment does not publish its own limit.
 pub const SHORTEST_WRITE_KEY: usize = 4;
 
-/// Why Segment refuses a call.
+/// Why Segment rejects a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(super) struct Rejection {
     pub(super) status: u16,
     pub(super) message: &'static str,
 }
 
-impl Refusal {
+impl Rejection {
     pub(super) fn body(self) -> String {
         json!({"success": false, "message": self.message}).to_string()
     }
 }
 
-const fn refusal<T>(status: u16, message: &'static str) -> Result<T, Refusal> {
-    Err(Refusal { status, message })
+const fn rejection<T>(status: u16, message: &'static str) -> Result<T, Rejection> {
+    Err(Rejection { status, message })
 }
 
-/// The user name of Basic authentication, which is where Segment expects the write key.
+/// The user name of Basic authentication: Segment expects the write key there.
 pub(super) fn write_key(headers: &HeaderMap) -> Option<String> {
     let (scheme, credentials) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {
@@ -47,47 +46,47 @@ pub(super) fn write_key(headers: &HeaderMap) -> Option<String> {
     Some(write_key.to_owned())
 }
 
-/// Whether Segment would answer 200.
-pub(super) fn check(call: &Call) -> Result<(), Refusal> {
+/// Checks whether Segment would answer 200.
+pub(super) fn check(call: &Call) -> Result<(), Rejection> {
     let path = call.path.split('?').next().unwrap_or_default();
     let check_body = match (&call.method, path) {
         (&Method::POST, "/v1/track") => check_single,
         (&Method::POST, "/v1/batch") => check_batch,
-        _ => return refusal(404, "not found"),
+        _ => return rejection(404, "not found"),
     };
     match call.write_key.as_deref() {
-        None => refusal(401, "missing or unreadable write key"),
-        Some(key) if key.len() < SHORTEST_WRITE_KEY => refusal(400, "invalid write key"),
+        None => rejection(401, "missing or unreadable write key"),
+        Some(key) if key.len() < SHORTEST_WRITE_KEY => rejection(400, "invalid write key"),
         Some(_) => check_body(&call.body),
     }
 }
 
-fn check_single(body: &[u8]) -> Result<(), Refusal> {
+fn check_single(body: &[u8]) -> Result<(), Rejection> {
     if body.len() > MAX_CALL_BYTES {
-        return refusal(400, "call exceeds 32 KiB");
+        return rejection(400, "call exceeds 32 KiB");
     }
     let is_object = body.trim_ascii_start().starts_with(b"{");
-    // Not built as a value: this is on the path of benchmarks.
+    // Without building a value, because benchmarks measure this too.
     if !is_object || serde_json::from_slice::<IgnoredAny>(body).is_err() {
-        return refusal(400, "malformed JSON");
+        return rejection(400, "malformed JSON");
     }
     Ok(())
 }
 
-fn check_batch(body: &[u8]) -> Result<(), Refusal> {
+fn check_batch(body: &[u8]) -> Result<(), Rejection> {
     #[derive(Deserialize)]
     struct Batch {
         batch: Vec<Value>,
     }
 
     if body.len() > MAX_BATCH_BYTES {
-        return refusal(400, "batch exceeds 500 KiB");
+        return rejection(400, "batch exceeds 500 KiB");
     }
     let Ok(Batch { batch }) = serde_json::from_slice(body) else {
-        return refusal(400, "malformed JSON");
+        return rejection(400, "malformed JSON");
     };
     if batch.iter().any(|call| call.to_string().len() > MAX_CALL_BYTES) {
-        return refusal(400, "a call in the batch exceeds 32 KiB");
+        return rejection(400, "a call in the batch exceeds 32 KiB");
     }
     Ok(())
 }

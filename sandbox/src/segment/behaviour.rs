@@ -1,4 +1,4 @@
-//! What the stand-in does with a call: as Segment does, or one of Segment's bad days.
+//! How the stand-in treats a call: as Segment does, or as Segment does when it fails.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use super::Call;
 
-/// What the stand-in does with a call once it has read it whole.
+/// How the stand-in treats a call after reading it completely.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Behaviour {
-    /// Checks the call and answers as Segment does; the event is kept if the answer is 200.
+    /// Checks the call and answers as Segment does; the event is accepted if the answer is 200.
     #[default]
     Accept,
-    /// Answers this, whatever the call.
+    /// Gives the same answer to every call.
     Answer {
         /// The status code.
         status: u16,
@@ -21,19 +21,19 @@ pub enum Behaviour {
         headers: Vec<(String, String)>,
         /// The answer's body.
         body: String,
-        /// Whether the event is kept nevertheless.
+        /// Whether the event is accepted.
         accept: bool,
     },
-    /// Waits first. A caller that leaves meanwhile leaves behind a call without a status whose event is not kept.
+    /// Waits first. If the caller disconnects meanwhile, the call has no status and its event is not accepted.
     Delay(Duration, Box<Behaviour>),
-    /// Loses the event and resets the TCP connection instead of answering.
+    /// Drops the event and resets the TCP connection instead of answering.
     ResetBeforeAccept,
-    /// Keeps the event and resets the TCP connection instead of answering, so that the caller cannot know.
+    /// Accepts the event and resets the TCP connection instead of answering, so that the caller cannot know.
     ResetAfterAccept,
 }
 
 impl Behaviour {
-    /// Answers with this status, and keeps the event if it is a 2xx.
+    /// Answers with this status, and accepts the event if it is a 2xx.
     pub fn status(status: u16) -> Self {
         let accept = (200..300).contains(&status);
         Self::Answer { status, headers: Vec::new(), body: format!(r#"{{"success":{accept}}}"#), accept }
@@ -46,12 +46,12 @@ impl Behaviour {
             .with_header("x-ratelimit-reset", retry_after_secs.to_string())
     }
 
-    /// Does the same, later.
+    /// Does the same after a delay.
     pub fn after(self, delay: Duration) -> Self {
         Self::Delay(delay, Box::new(self))
     }
 
-    /// Adds a header to an answer. Other behaviours have none to add it to and stay as they are.
+    /// Adds a header to an answer. Behaviours that do not answer stay unchanged.
     pub fn with_header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         if let Self::Answer { headers, .. } = &mut self {
             headers.push((name.into(), value.into()));
@@ -62,7 +62,7 @@ impl Behaviour {
 
 type Decide = dyn Fn(&Call) -> Behaviour + Send + Sync;
 
-/// Which behaviour is whose turn.
+/// Which behaviour each call gets.
 pub(super) struct Plan {
     script: Mutex<VecDeque<Behaviour>>,
     default: Mutex<Arc<Decide>>,
@@ -93,7 +93,7 @@ impl Plan {
         if let Some(behaviour) = self.script.lock().unwrap().pop_front() {
             return behaviour;
         }
-        // Decided outside the lock: a test's closure may take its time, or panic.
+        // Decided outside the lock, because a test's closure may take long, or panic.
         let decide = Arc::clone(&self.default.lock().unwrap());
         decide(call)
     }

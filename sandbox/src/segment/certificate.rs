@@ -1,4 +1,4 @@
-//! A certificate for the stand-in, and the authority that signed it, made anew at every start.
+//! A certificate for the stand-in, and the authority that signed it. Each start creates new ones.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
-/// Who the stand-in is to those that connect to it.
+/// The stand-in's identity for clients.
 pub(super) struct Identity {
     tls: Arc<ServerConfig>,
     ca_file: NamedTempFile,
@@ -27,7 +27,7 @@ impl std::fmt::Debug for Identity {
 }
 
 impl Identity {
-    /// A certificate for these names, from an authority of its own.
+    /// A certificate for these names, from a new authority.
     pub(super) fn issue(names: &[String]) -> Result<Self> {
         let authority = authority()?;
 

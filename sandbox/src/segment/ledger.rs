@@ -1,4 +1,4 @@
-//! What came in, and what became of it.
+//! Records every call and how it ended.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Mutex;
@@ -13,48 +13,48 @@ use tokio::sync::{broadcast, watch};
 
 use super::Recording;
 
-/// One call as it arrived, and what became of it.
+/// One call as it arrived, and how it ended.
 #[derive(Debug, Clone)]
 pub struct Call {
-    /// When it had arrived whole.
+    /// When it had arrived completely.
     pub arrived: SystemTime,
     /// The request's method.
     pub method: Method,
     /// The request's path, with the query if there is one.
     pub path: String,
-    /// Which host was asked for: HTTP/2's `:authority`, or HTTP/1.1's `Host`.
+    /// The requested host: HTTP/2's `:authority`, or HTTP/1.1's `Host`.
     pub host: Option<String>,
-    /// Which host the TLS handshake was for.
+    /// The host name in the TLS handshake.
     pub sni: Option<String>,
-    /// The protocol it came over.
+    /// The protocol.
     pub version: Version,
     /// The request's headers.
     pub headers: HeaderMap,
     /// The request's body, byte for byte.
     pub body: Bytes,
-    /// What came behind the body.
+    /// The trailers after the body.
     pub trailers: HeaderMap,
-    /// The user name of Basic authentication; none where the header is missing or unreadable.
+    /// The user name of Basic authentication; `None` if the header is missing or unreadable.
     pub write_key: Option<String>,
-    /// The status it was answered with; none where the connection was reset or the caller left before.
+    /// The status of the answer; `None` if the connection was reset or the caller disconnected first.
     pub status: Option<u16>,
-    /// Whether the event was kept, answered or not.
+    /// Whether the event was accepted, answered or not.
     pub accepted: bool,
 }
 
 impl Call {
-    /// The body read as JSON; null where it is none.
+    /// The body read as JSON; null if it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
-    /// A request header as text; none where it is missing or not text.
+    /// A request header as text; `None` if it is missing or not text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 }
 
-/// Every call so far. Calls are entered when they end and kept in the order they arrived in.
+/// Every call so far. A call is recorded when it ends; the calls are sorted by arrival.
 #[derive(Debug)]
 pub(super) struct Ledger {
     recording: Recording,
@@ -69,9 +69,9 @@ pub(super) struct Ledger {
 
 #[derive(Debug, Default)]
 struct Entries {
-    /// Each with its turn of arrival, sorted by it.
+    /// The calls, each with its number of arrival, sorted by it.
     calls: Vec<(usize, Call)>,
-    /// Calls that arrived before this turn were cleared away.
+    /// Calls that arrived before this number were cleared.
     first: usize,
 }
 
@@ -97,7 +97,7 @@ impl Ledger {
         self.requests_begun.fetch_add(1, Relaxed);
     }
 
-    /// Notes the arrival of a call; dropping what is returned enters it.
+    /// Numbers a call on arrival. Dropping the returned value records the call.
     pub(super) fn arrival(&self, call: Call) -> Pending<'_> {
         Pending { ledger: self, turn: self.arrived.fetch_add(1, Relaxed), call: Some(call) }
     }
@@ -114,7 +114,7 @@ impl Ledger {
             return;
         }
         if self.ended.receiver_count() > 0 {
-            // Whoever listened may have stopped since: no failure.
+            // It fails if no receiver is left, which is fine.
             let _ = self.ended.send(call.clone());
         }
         let position = entries.calls.partition_point(|(other, _)| *other < turn);
@@ -160,8 +160,8 @@ impl Ledger {
     }
 }
 
-/// A call that has arrived and has not ended. Dropping it enters it as it then is: also where the caller left and
-/// nobody is to be answered any more.
+/// A call that has arrived and has not ended. Dropping it records the call in its current state, also if the caller has
+/// disconnected and gets no answer.
 pub(super) struct Pending<'a> {
     ledger: &'a Ledger,
     turn: usize,

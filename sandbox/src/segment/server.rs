@@ -24,13 +24,13 @@ use tokio_rustls::TlsAcceptor;
 use super::ledger::Pending;
 use super::{Behaviour, Call, Shared, api};
 
-/// Takes connections until it is aborted, which ends them too.
+/// Accepts connections until it is aborted; that also ends them.
 pub(super) async fn run(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
-                // A connection that is gone again before it was taken is the client's affair.
+                // If a connection closes before it is accepted, that is the client's business.
                 let Ok((stream, _)) = accepted else { continue };
                 shared.ledger.connection_taken();
                 connections.spawn(serve(stream, tls.clone(), Arc::clone(&shared)));
@@ -40,7 +40,7 @@ pub(super) async fn run(listener: TcpListener, tls: Option<TlsAcceptor>, shared:
     }
 }
 
-/// Serves one connection. However it fails, the client sees it, and so do the tests of the client.
+/// Serves one connection. Errors are ignored here: the client sees them, and so do the tests.
 async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
     let Ok(socket) = stream.as_fd().try_clone_to_owned() else { return };
     let _ = stream.set_nodelay(true);
@@ -92,7 +92,7 @@ impl Connection {
                     let json = ("content-type".to_owned(), "application/json".to_owned());
                     let (status, body) = match api::check(&call) {
                         Ok(()) => (200, r#"{"success":true}"#.to_owned()),
-                        Err(refusal) => (refusal.status, refusal.body()),
+                        Err(rejection) => (rejection.status, rejection.body()),
                     };
                     call.accepted = status == 200;
                     break (status, vec![json], body);
@@ -140,9 +140,9 @@ impl Connection {
         })
     }
 
-    /// Ends the connection under the request's feet; never comes back.
+    /// Resets the request's connection; never returns.
     async fn reset(&self, call: Pending<'_>) -> Result<Response<Full<Bytes>>> {
-        drop(call); // entered first, so that whoever sees the reset finds the call
+        drop(call); // recorded first, so that a client that sees the reset finds the call
         self.reset.notify_one();
         pending().await
     }

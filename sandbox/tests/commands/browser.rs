@@ -1,5 +1,5 @@
-//! A headless Chromium, spoken to in the [DevTools protocol](https://chromedevtools.github.io/devtools-protocol/) over a
-//! pipe: it ends when the pipe does, whatever becomes of the test.
+//! A headless Chromium, controlled by the [DevTools protocol](https://chromedevtools.github.io/devtools-protocol/) over a
+//! pipe. It ends when the pipe does, so also when the test crashes.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use base64ct::{Base64, Encoding};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// Long enough for anything that happens at all.
+/// Longer than any step takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The ends of the protocol's pipe are the descriptors 3 and 4.
@@ -21,7 +21,7 @@ const ON_A_PIPE: &str = r#"exec "$0" "$@" 3<&0 4>&1 </dev/null >/dev/null 2>&1"#
 const ARGUMENTS: &[&str] = &[
     "--remote-debugging-pipe",
     "--headless=new",
-    "--no-sandbox", // it would not run as root
+    "--no-sandbox", // with its sandbox it does not run as root
     "--disable-gpu",
     "--disable-dev-shm-usage",
     "--disable-quic",
@@ -31,7 +31,7 @@ const ARGUMENTS: &[&str] = &[
     "--no-first-run",
 ];
 
-/// A page in a browser, which is closed with its value.
+/// A page in a browser. Dropping it closes the browser.
 pub struct Page {
     child: Child,
     commands: Option<ChildStdin>,
@@ -42,7 +42,7 @@ pub struct Page {
     _profile: TempDir,
 }
 
-/// A key that is pressed.
+/// A key to press.
 #[derive(Debug, Clone, Copy)]
 pub enum Key {
     Tab,
@@ -95,19 +95,19 @@ impl Page {
         Ok(page)
     }
 
-    /// Makes it as wide as this many pixels.
+    /// Sets its width in pixels.
     pub fn resize(&mut self, width: u32) -> Result<()> {
         let metrics = json!({ "width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600 });
         self.command("Emulation.setDeviceMetricsOverride", metrics).map(drop)
     }
 
-    /// Prefers this colour scheme: `light` or `dark`.
+    /// Sets the preferred colour scheme: `light` or `dark`.
     pub fn prefer(&mut self, scheme: &str) -> Result<()> {
         let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
         self.command("Emulation.setEmulatedMedia", features).map(drop)
     }
 
-    /// The value of a JavaScript expression, which is waited for if it is a promise.
+    /// The value of a JavaScript expression; a promise is awaited.
     pub fn value(&mut self, expression: &str) -> Result<Value> {
         let evaluate = json!({ "expression": expression, "awaitPromise": true, "returnByValue": true });
         let answer = self.command("Runtime.evaluate", evaluate)?;
@@ -177,16 +177,16 @@ impl Page {
         Ok(())
     }
 
-    /// Writes what it looks like to a PNG file.
+    /// Writes a screenshot to a PNG file.
     pub fn screenshot(&mut self, file: &Path) -> Result<()> {
         let png = self.command("Page.captureScreenshot", json!({ "format": "png" }))?;
         let png = Base64::decode_vec(png["data"].as_str().unwrap_or_default()).map_err(anyhow::Error::msg)?;
         std::fs::write(file, png).with_context(|| format!("cannot write {}", file.display()))
     }
 
-    /// Errors and warnings in its console, and exceptions that nothing caught.
+    /// Errors and warnings in its console, and uncaught exceptions.
     pub fn complaints(&mut self) -> Result<Vec<String>> {
-        self.value("null")?; // whatever was said before this answer has been read with it
+        self.value("null")?; // its answer comes after all earlier messages
         Ok(self.complaints.clone())
     }
 

@@ -1,4 +1,4 @@
-//! The debugger's page, in a real browser, over `sandbox run`.
+//! The debugger's page of `sandbox run`, in a real browser.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -10,7 +10,7 @@ use sandbox::stigg::{Reply, Webhook};
 use serde_json::{Value, json};
 
 use crate::browser::{Key, Page};
-use crate::running::*;
+use crate::child::*;
 
 const WIDE: u32 = 1200;
 const PHONE: u32 = 360;
@@ -44,7 +44,7 @@ fn choose_first(page: &mut Page, event_type: &str) -> Result<()> {
     until_shown(page, event_type)
 }
 
-/// The lines of one side that have a mark, without what tells it to a screen reader.
+/// The lines of one side that have a mark, without the text for screen readers.
 fn lines(page: &mut Page, mark: &str, side: &str) -> Result<Vec<String>> {
     let cells = format!("document.querySelectorAll('tr.{mark} td:{side}-child .text')");
     Ok(serde_json::from_value(page.value(&format!("Array.from({cells}, (cell) => cell.textContent)"))?)?)
@@ -295,9 +295,9 @@ async fn only_its_own_page_may_use_it_and_nobody_learns_the_secret() -> Result<(
     let get = async |path: &str| Webhook::new("").method("GET".parse()?).send(&format!("{page}{path}")).await;
     let mut rebound = TcpStream::connect(own)?;
     rebound.write_all(b"GET / HTTP/1.1\r\nhost: elsewhere.example\r\nconnection: close\r\n\r\n")?;
-    let mut refused = String::new();
-    rebound.read_to_string(&mut refused)?;
-    assert!(refused.starts_with("HTTP/1.1 403"), "{refused}");
+    let mut rejected = String::new();
+    rebound.read_to_string(&mut rejected)?;
+    assert!(rejected.starts_with("HTTP/1.1 403"), "{rejected}");
     let id = reply.json()["id"].as_str().unwrap().to_owned();
     let webhook = format!("/webhooks/{id}");
     let secret = run.secret()?;

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-/// What it prints for an event on its standard input.
+/// Its output for an event on its standard input.
 fn explain(event: &str, configuration: Option<Value>, arguments: &[&str]) -> Result<(bool, String)> {
     let file = tempfile::NamedTempFile::new()?;
     let mut command = Command::new(env!("CARGO_BIN_EXE_sandbox"));
@@ -21,7 +21,7 @@ fn explain(event: &str, configuration: Option<Value>, arguments: &[&str]) -> Res
     Ok((output.status.success(), String::from_utf8([output.stdout, output.stderr].concat())?))
 }
 
-/// Whether it has a line that starts with this field and says all of this.
+/// Whether it has a line that starts with this field and contains all these texts.
 fn says(shown: &str, field: &str, what: &[&str]) -> bool {
     shown.lines().any(|line| line.starts_with(field) && what.iter().all(|what| line.contains(what)))
 }

@@ -4,7 +4,7 @@ use anyhow::Result;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::running::*;
+use crate::child::*;
 
 #[tokio::test]
 async fn a_webhook_becomes_a_track_call_on_the_screen() -> Result<()> {
@@ -37,7 +37,7 @@ fn it_ends_in_good_order_when_told_to_stop() -> Result<()> {
 async fn it_ends_in_good_order_when_nobody_reads_its_output() -> Result<()> {
     let mut run = Run::start()?;
     run.close_output();
-    // It may end before it has answered.
+    // It may end before it answers.
     let _ = run.send(r#"{"type":"a","customer":{"id":"customer-1"}}"#).await;
     assert!(run.ended()?.success());
     assert!(run.envoy_ends()?);

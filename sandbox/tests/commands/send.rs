@@ -10,16 +10,16 @@ use anyhow::{Context, Result};
 use sandbox::segment::{Behaviour, Call, Options, Segment, Transport};
 use serde_json::Value;
 
-use crate::running::*;
+use crate::child::*;
 
-/// Runs it to its end, elsewhere, as the stand-in and Envoy may be this process's.
+/// Runs it to its end on another thread, because this process may have to serve the stand-in.
 async fn send(event: &str, arguments: &[&str]) -> Result<Output> {
     let mut command = sandbox("send");
     command.arg(event).args(arguments);
     Ok(tokio::task::spawn_blocking(move || command.output()).await??)
 }
 
-/// The text of what it wrote to its output, or to its error output.
+/// Its output, or its error output, as text.
 fn text(output: &[u8]) -> String {
     String::from_utf8_lossy(output).into_owned()
 }

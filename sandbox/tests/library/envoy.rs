@@ -1,4 +1,4 @@
-//! The launcher, on a real Envoy with the shipped configuration. The filter plays no part here and is taken out.
+//! The launcher, on a real Envoy with the shipped configuration. These tests do not need the filter and remove it.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Retries are taken out as well, so that one request is one attempt.
+/// Removes the retries as well, so that one request is one attempt.
 fn without_filter(segment: &Segment) -> Result<Config> {
     Config::sandboxed(segment)?.without_filter()?.set(&format!("{}/route/retry_policy", envoy::ROUTE), Value::Null)
 }
@@ -111,11 +111,11 @@ async fn stopping_it_is_a_good_end_and_killing_it_is_not() -> Result<()> {
     let envoy = start(&segment).await?;
     envoy.kill()?;
     assert!(!envoy.exited().await.success());
-    envoy.kill()?; // again: there is nothing to kill any more, nor is another process hit
+    envoy.kill()?; // again: it is gone, and no other process is hit
     Ok(())
 }
 
-/// A thread of a pool, say, must not take Envoy with it when it ends.
+/// A thread that ends, for example one of a pool, must not end Envoy.
 #[tokio::test]
 async fn it_does_not_depend_on_the_thread_that_started_it() -> Result<()> {
     let segment = Segment::start().await?;
@@ -130,13 +130,13 @@ async fn it_does_not_depend_on_the_thread_that_started_it() -> Result<()> {
 #[tokio::test]
 async fn a_rejected_configuration_fails_with_envoys_words() -> Result<()> {
     let segment = Segment::start().await?;
-    let refused = without_filter(&segment)?.set("/static_resources/clusters/segment/nonsense", json!(1))?;
+    let rejected = without_filter(&segment)?.set("/static_resources/clusters/segment/nonsense", json!(1))?;
 
-    let validation = envoy::validate(refused.clone(), Options::default()).await?;
+    let validation = envoy::validate(rejected.clone(), Options::default()).await?;
     assert!(!validation.accepted);
     assert!(validation.log.contains("nonsense"), "{}", validation.log);
 
-    let error = Envoy::start(refused, Options::default()).await.unwrap_err().to_string();
+    let error = Envoy::start(rejected, Options::default()).await.unwrap_err().to_string();
     assert!(error.contains("nonsense"), "{error}");
 
     assert!(envoy::validate(without_filter(&segment)?, Options::default()).await?.accepted);

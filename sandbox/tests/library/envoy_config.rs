@@ -1,4 +1,4 @@
-//! What is changed in a configuration so that it runs here, and what is not.
+//! The changes to a configuration that let it run on this machine; everything else stays.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ const ENDPOINT: &str = "/static_resources/clusters/segment/load_assignment/endpo
 const TRUSTED_CA: &str = "/static_resources/clusters/segment/transport_socket/typed_config/common_tls_context/\
                           validation_context/trusted_ca/filename";
 
-/// Two listeners, one of which hands on to the admin interface.
+/// Two listeners; one of them proxies to the admin interface.
 const TWO_LISTENERS: &str = "
 admin: { address: { socket_address: { address: 127.0.0.1, port_value: 9901 } } }
 static_resources:

@@ -1,6 +1,6 @@
-//! The stand-in answers as Segment does, misbehaves as it is told, and forgets nothing.
+//! The stand-in answers as Segment does, fails on demand, and records every call.
 //!
-//! Over plain connections, as none of it depends on the encryption; `envoy.rs` has the tests with TLS.
+//! These tests use plain connections, because none depends on encryption; `envoy.rs` has the tests with TLS.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -48,7 +48,7 @@ fn object_of(bytes: usize) -> String {
     format!(r#"{{"pad":"{}"}}"#, "x".repeat(bytes - empty.len()))
 }
 
-/// Delays the answer to the first call, and tells when that has arrived.
+/// Delays the answer to the first call, and notifies when that call has arrived.
 fn delay_the_first(segment: &Segment, delay: Duration) -> Arc<Notify> {
     let arrived = Arc::new(Notify::new());
     let first = AtomicBool::new(true);

@@ -1,4 +1,4 @@
-//! Which Envoy is used, as `sandbox envoy` prints it. Nothing is installed here.
+//! Which Envoy is used, as `sandbox envoy` prints it. These tests install nothing.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -7,14 +7,14 @@ use std::process::{Command, Output};
 
 use anyhow::Result;
 
-/// `sandbox envoy` with nothing on the path but this folder.
+/// `sandbox envoy` with only this folder on the path.
 fn sandbox_envoy(path: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sandbox"));
     command.arg("envoy").env_remove("ENVOY").env_remove("ENVOY_VERSION").env("PATH", path);
     command
 }
 
-/// Something that answers to `--version` like this.
+/// A program that gives this answer to `--version`.
 fn script(file: &Path, answer: &str) -> Result<()> {
     fs::write(file, format!("#!/bin/sh\necho '{answer}'\n"))?;
     fs::set_permissions(file, fs::Permissions::from_mode(0o755))?;

@@ -1,9 +1,9 @@
-//! `make instructions`: how many WebAssembly instructions the module as shipped executes for an event, and how often the
-//! host calls it and is called by it. A change can be judged by them without noise: they are the same in every run and on
-//! every machine. The engine counts the instructions as fuel; the host is as little of one as will do.
+//! `make instructions`: counts the WebAssembly instructions that the shipped module executes for an event, and the calls
+//! between host and module. The counts are the same in every run and on every machine, so they show the effect of a change
+//! without noise. The engine counts the instructions as fuel; the host does only what the module needs.
 
-#[path = "../../../benches/src/body.rs"]
-mod body;
+#[path = "../../../sandbox/src/synthetic.rs"]
+mod synthetic;
 
 use second_host::fixtures::repository;
 use wasmtime::error::Context;
@@ -12,7 +12,7 @@ use wasmtime::{Caller, Config, Engine, Extern, ExternType, Instance, Linker, Mod
 /// Sizes of the events, in bytes.
 const SIZES: [usize; 4] = [512, 2 * 1024, 16 * 1024, 31 * 1024];
 
-/// Everything inline, since there is no environment.
+/// With inline secrets, because there is no environment.
 const CONFIGURATION: &str = r#"{
     "hold_request_headers": true,
     "write_key": { "value": "wk0123456789abcdefghijklmnopqrst" },
@@ -37,7 +37,7 @@ const PLUGIN_CONFIGURATION: u32 = 7;
 const ROOT: u32 = 1;
 const STREAM: u32 = 2;
 
-/// What the module can ask for, and what it did.
+/// The data for the module, and what it has done.
 #[derive(Default)]
 struct Host {
     body: Vec<u8>,
@@ -51,7 +51,7 @@ struct Guest {
     instance: Instance,
 }
 
-/// The filter, and the one that does all but read the event (`benches/yardsticks/edits`).
+/// The filter, and the variant that does not read the event (`benches/yardsticks/edits`).
 const MODULES: [&str; 2] = ["stigg_segment", "edits"];
 
 fn main() -> Result<()> {
@@ -65,7 +65,7 @@ fn main() -> Result<()> {
         let module = Module::from_file(&engine, &file).with_context(|| format!("{}: `make build`", file.display()))?;
         for size in SIZES {
             let mut guest = Guest::start(&engine, &module)?;
-            let ([headers, body, rest], calls) = guest.serve(&body::of_size(size, Some("acme")))?;
+            let ([headers, body, rest], calls) = guest.serve(&synthetic::event(size, Some("acme")))?;
             let (kib, all) = (size as f64 / 1024.0, headers + body + rest);
             println!("| {name} | {kib} | {headers} | {body} | {rest} | {all} | {calls} |");
         }
@@ -82,7 +82,7 @@ impl Guest {
         linker.func_wrap("env", "proxy_get_header_map_pairs", get_header_map_pairs)?;
         linker.func_wrap("env", "proxy_get_header_map_value", get_header_map_value)?;
         linker.func_wrap("env", "proxy_set_buffer_bytes", set_buffer_bytes)?;
-        // All else succeeds, and does nothing.
+        // Every other call succeeds, and does nothing.
         for import in module.imports() {
             if let (None, ExternType::Func(kind)) = (linker.get_by_import(&mut store, &import), import.ty()) {
                 linker.func_new(import.module(), import.name(), kind, |mut caller, _, results| {
@@ -98,16 +98,16 @@ impl Guest {
         guest.call::<_, ()>("proxy_on_context_create", (ROOT, 0))?;
         guest.call::<_, u32>("proxy_on_vm_start", (ROOT, 0))?;
         let (configured, _) = guest.call::<_, u32>("proxy_on_configure", (ROOT, CONFIGURATION.len() as u32))?;
-        ensure!(configured == 1, "the module refuses its configuration");
+        ensure!(configured == 1, "the module rejects its configuration");
         Ok(guest)
     }
 
-    /// The instructions for a request: while its headers come, its body, and Segment's answer and the end; and the calls.
+    /// The instructions for a request's headers, for its body, and for Segment's answer and the end; and the calls.
     fn serve(&mut self, event: &str) -> Result<([u64; 3], u64)> {
         const CONTINUE: u32 = 0;
         let size = event.len() as u32;
         self.store.data_mut().body = event.as_bytes().to_vec();
-        // The first request of all fills what is kept.
+        // The first request fills caches.
         self.request(size)?;
         self.store.data_mut().calls = 0;
         let [headers, body, rest] = self.request(size)?;
@@ -116,7 +116,7 @@ impl Guest {
         Ok(([headers.1, body.1, rest.1], self.store.data().calls))
     }
 
-    /// What each part returned last, and its instructions.
+    /// The last result of each part, and its instructions.
     fn request(&mut self, size: u32) -> Result<[(u32, u64); 3]> {
         let (_, create) = self.call::<_, ()>("proxy_on_context_create", (STREAM, ROOT))?;
         let (held, headers) = self.call::<_, u32>("proxy_on_request_headers", (STREAM, REQUEST.len() as u32, 0))?;
@@ -126,7 +126,7 @@ impl Guest {
         Ok([(held, create + headers), (sent, body), (passed, answer + delete)])
     }
 
-    /// Calls an export; says what it returned and how many instructions that took.
+    /// Calls an export; returns its result and the number of instructions.
     fn call<P: wasmtime::WasmParams, R: wasmtime::WasmResults>(
         &mut self,
         export: &str,
@@ -166,18 +166,18 @@ fn get_header_map_pairs(caller: Caller<'_, Host>, _: u32, data: u32, size: u32) 
     give(caller, &map, data, size)
 }
 
-/// Only the answer's status is asked for.
+/// The filter reads only the answer's status.
 fn get_header_map_value(caller: Caller<'_, Host>, _: u32, _: u32, _: u32, data: u32, size: u32) -> Result<u32> {
     give(caller, b"200", data, size)
 }
 
-/// Hands bytes over as the ABI wants it: in memory that the module has allocated.
+/// Passes bytes as the ABI requires: in memory that the module has allocated.
 fn give(mut caller: Caller<'_, Host>, bytes: &[u8], data: u32, size: u32) -> Result<u32> {
     let export = |caller: &mut Caller<'_, Host>, name: &str| caller.get_export(name);
     let allocate = export(&mut caller, "proxy_on_memory_allocate").and_then(Extern::into_func);
     let memory = export(&mut caller, "memory").and_then(Extern::into_memory);
     let (Some(allocate), Some(memory)) = (allocate, memory) else { return Ok(1) };
-    caller.data_mut().calls += 2; // this one, and that to allocate
+    caller.data_mut().calls += 2; // this one, and the allocation
     let place = allocate.typed::<u32, u32>(&caller)?.call(&mut caller, bytes.len() as u32)?;
     memory.write(&mut caller, place as usize, bytes)?;
     memory.write(&mut caller, data as usize, &place.to_le_bytes())?;

@@ -1,4 +1,4 @@
-//! What the module did that it must not do.
+//! The module's mistakes.
 
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
@@ -26,14 +26,14 @@ impl Complaints {
         self.lines.lock().unwrap().push(line);
     }
 
-    /// Fails if there were any since it was last asked.
+    /// Fails if there were any since the last check.
     pub(crate) fn check(&self, during: &str) -> Result<()> {
         let lines = std::mem::take(&mut *self.lines.lock().unwrap());
         ensure!(lines.is_empty(), "{during}: {}", lines.join("; "));
         Ok(())
     }
 
-    /// Whether a module must expect this answer: of what is particular to a host, another may have nothing.
+    /// Whether a module must expect this answer, because not every host has the function or the property.
     fn is_to_be_expected(&self, function: &str, status: &str) -> bool {
         match (function, status) {
             ("proxy_get_property" | "proxy_call_foreign_function", "NotFound") => true,

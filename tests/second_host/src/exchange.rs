@@ -1,4 +1,4 @@
-//! A request and its answer while they are in the gateway: what the module may touch, and when.
+//! A request and its answer in the gateway: what the module may access, and when.
 //!
 //! The rules are those of
 //! [proxy-wasm 0.2.1](https://github.com/proxy-wasm/spec/tree/main/abi-versions/v0.2.1#http-fields) on buffers, on HTTP
@@ -17,26 +17,26 @@ pub(crate) struct Exchange {
     pub(crate) kind: Kind,
     pub(crate) request: Message,
     pub(crate) response: Message,
-    /// The module's own answer.
+    /// The module's answer.
     pub(crate) reply: Option<LocalResponse<'static>>,
-    /// Whether there is an answer, the module's own or another.
+    /// Whether there is an answer, from the module or from upstream.
     pub(crate) answered: bool,
     /// By path.
     properties: BTreeMap<Vec<Vec<u8>>, Vec<u8>>,
 }
 
-/// A request or an answer, as far as it is here, and as far as it was sent on.
+/// A request or an answer: the part that is here, and the part that was forwarded.
 #[derive(Default)]
 pub(crate) struct Message {
     pub(crate) headers: VecHeaderMap,
     pub(crate) body: Vec<u8>,
     pub(crate) trailers: VecHeaderMap,
     pub(crate) sent: Option<Sent>,
-    /// The module held back what came last, and may still touch it.
+    /// The module paused at the last part, and may still change it.
     pub(crate) paused: bool,
 }
 
-/// What was sent on.
+/// The forwarded part.
 #[derive(Default)]
 pub(crate) struct Sent {
     pub(crate) headers: VecHeaderMap,
@@ -68,7 +68,7 @@ impl Exchange {
 }
 
 impl Message {
-    /// Sends on whatever is here.
+    /// Forwards everything that is here.
     pub(crate) fn send(&mut self) {
         let headers = &self.headers;
         let sent = self.sent.get_or_insert_with(|| Sent { headers: headers.clone(), ..Sent::default() });
@@ -121,7 +121,7 @@ impl StreamState for Exchange {
         .ok_or(Status::NotFound)
     }
 
-    /// Takes one answer, before there is any other.
+    /// Accepts one answer, if there is none yet.
     fn send_local_response(&mut self, _: Invocation, response: LocalResponse<'_>) -> Result<(), Status> {
         let valid = match response.status_code {
             204 | 304 => response.body.is_empty(),
@@ -150,7 +150,7 @@ impl StreamState for Exchange {
         Ok(())
     }
 
-    /// This host has no function beyond the specification.
+    /// This host has no functions beyond the specification.
     fn call_foreign_function(&mut self, _: Invocation, _: ForeignCall<'_>, _: &mut Vec<u8>) -> Result<(), Status> {
         Err(Status::NotFound)
     }

@@ -1,4 +1,4 @@
-//! A request's way through the module, callback by callback.
+//! Takes a request through the module, callback by callback.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,19 +15,19 @@ use crate::complaints::Complaints;
 use crate::exchange::{Exchange, Message};
 use crate::services::{Log, Metrics};
 
-/// In what a host may differ from another.
+/// The differences between hosts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kind {
-    /// A `Pause` holds the headers back until the body has come; otherwise nobody would ever continue.
+    /// A `Pause` holds the headers back until the body has come. On other hosts, nothing would continue the request.
     pub holds_headers: bool,
-    /// It has metrics, and keeps properties.
+    /// It has metrics and stores properties.
     pub has_extras: bool,
-    /// It goes on calling after the module has answered: with the rest of the request, and with that answer.
+    /// It keeps calling the module after its answer, with the rest of the request and with that answer.
     pub goes_on: bool,
 }
 
 impl Kind {
-    /// Every kind there is.
+    /// All kinds.
     pub fn all() -> impl Iterator<Item = Kind> {
         (0..8).map(|bits| Kind { holds_headers: bits & 1 != 0, has_extras: bits & 2 != 0, goes_on: bits & 4 != 0 })
     }
@@ -56,7 +56,7 @@ impl Program {
         Ok(Self { host: Host::new(&engine)?, module: Module::new(&engine, wasm)? })
     }
 
-    /// Starts a gateway with this module. Where the module does not start, it is said what it logged.
+    /// Starts a gateway with this module. If the module does not start, the error contains its log.
     pub fn start(&self, kind: Kind, configuration: &str, environment: &[(&str, &str)]) -> Result<Gateway> {
         let (complaints, log, metrics) = (Complaints::new(kind), Arc::default(), Arc::new(Metrics::new(kind)));
         let environment = environment.iter().map(|(name, value)| (name.as_bytes().into(), value.as_bytes().into()));
@@ -64,7 +64,7 @@ impl Program {
             .with_environment(environment.collect())
             .with_shared(metrics.clone());
         let plugin = PluginConfig::new().with_root_id("stigg_segment").with_configuration(configuration);
-        // Wall-clock time, which a machine may spend on something else.
+        // Generous, because this is wall-clock time and the machine may be busy.
         let limits = Limits::new().with_cpu_time(Duration::from_secs(60));
         let (guest, root) = tracing::subscriber::with_default(complaints.clone(), || {
             let mut guest = Guest::new(&self.host, &self.module, services, &limits)?;
@@ -72,7 +72,7 @@ impl Program {
             complaints.check("at the start")?;
             match started {
                 Started::Serving(root) => Ok((guest, root)),
-                Started::Refused { callback, .. } => bail!("the module did not say why it refuses {callback}"),
+                Started::Refused { callback, .. } => bail!("the module did not say why it rejects {callback}"),
             }
         })?;
         Ok(Gateway { guest, root, kind, complaints, log, metrics })
@@ -80,7 +80,7 @@ impl Program {
 }
 
 impl Gateway {
-    /// Takes a request on its way; whoever would get it upstream answers it with this status.
+    /// Takes a request through the gateway; the upstream answers it with this status.
     pub fn serve(&mut self, request: &Request, upstream_answers: u16) -> Result<Outcome> {
         let exchange = Exchange::new(self.kind, request_headers(request)?);
         let (kind, root, complaints) = (self.kind, self.root, &self.complaints);
@@ -93,12 +93,12 @@ impl Gateway {
         })
     }
 
-    /// What the module has logged.
+    /// The module's log.
     pub fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
     }
 
-    /// The value of a metric; of a histogram, how many values it has. None if the module has defined no such metric.
+    /// The value of a metric; for a histogram, the number of values. `None` if the module has not defined the metric.
     pub fn metric(&self, name: &str) -> Option<u64> {
         self.metrics.value(name)
     }
@@ -148,7 +148,7 @@ impl<'b> Way<'_, 'b> {
         Ok(Outcome { status, headers: headers(&answer.headers), body: answer.body, call })
     }
 
-    /// Hands over the request, until it is sent on or answered.
+    /// Passes the request to the module, until it is forwarded or answered.
     fn request(&mut self, request: &Request) -> Result<()> {
         let count = self.exchange().request.headers.len() as u32;
         let last = request.body.is_empty() && !request.has_trailers();
@@ -180,7 +180,7 @@ impl<'b> Way<'_, 'b> {
         Ok(())
     }
 
-    /// Does what the module said. Whether nobody wants the rest of the request.
+    /// Follows the module's action. Returns whether the rest of the request is no longer needed.
     fn is_over(&mut self, action: Action) -> Result<bool> {
         let goes_on = self.kind.goes_on;
         let exchange = self.exchange();
@@ -195,7 +195,7 @@ impl<'b> Way<'_, 'b> {
         Ok(false)
     }
 
-    /// Hands over the answer.
+    /// Passes the answer to the module.
     fn response(&mut self) -> Result<()> {
         let response = &self.exchange().response;
         let (count, size) = (response.headers.len() as u32, response.body.len() as u32);
@@ -230,7 +230,7 @@ impl<'b> Way<'_, 'b> {
     }
 }
 
-/// The request as the module sees it first: what came in, and what a gateway adds to it.
+/// The request as the module first sees it, with the headers that a gateway adds.
 fn request_headers(request: &Request) -> Result<VecHeaderMap> {
     let added = [
         (":authority", "edge"),
@@ -244,7 +244,7 @@ fn request_headers(request: &Request) -> Result<VecHeaderMap> {
     map(added.chain(request.headers.iter().map(|(name, value)| (name.as_bytes(), &**value))))
 }
 
-/// What went upstream. It must be a request that another HTTP implementation understands just as it was meant.
+/// The request that went upstream. It must be valid for any other HTTP implementation.
 fn sent_upstream(request: &Message) -> Result<Call> {
     let sent = request.sent.as_ref().context("nothing was sent on")?;
     let pairs = sent.headers.pairs();
@@ -258,7 +258,7 @@ fn sent_upstream(request: &Message) -> Result<Call> {
         ensure!(length == size.to_string(), "content-length {length} for {size} bytes");
     }
     ensure!(sent.headers.get(b"transfer-encoding").is_none(), "framing is the host's concern");
-    // A route removes this header, which tells it that the filter is there.
+    // The route matches on this header and removes it.
     let mut sent_headers = headers(&sent.headers);
     sent_headers.retain(|(name, _)| name != "x-stigg-segment-filter");
     Ok(Call { headers: sent_headers, body: sent.body.clone(), trailers: sent.trailers.len() })

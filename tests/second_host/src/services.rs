@@ -8,7 +8,7 @@ use proxy_wasm_host::abi::v0_2_1::{Callback, Invocation, LogContext, LogSink, Me
 use crate::complaints::Complaints;
 use crate::gateway::Kind;
 
-/// Keeps what the module logs. An error is a complaint: the module found that something is wrong with it or the host.
+/// Keeps the module's log. An error in it is a complaint: the module has found a mistake of its own or of the host.
 pub(crate) struct Log {
     pub(crate) complaints: Complaints,
     pub(crate) lines: Arc<Mutex<Vec<String>>>,
@@ -24,7 +24,7 @@ impl LogSink for Log {
     }
 }
 
-/// Counts what the module has counted, in hosts that have metrics.
+/// The module's metrics, on hosts that have metrics.
 pub(crate) struct Metrics {
     kind: Kind,
     metrics: Mutex<Vec<Metric>>,
@@ -33,7 +33,7 @@ pub(crate) struct Metrics {
 struct Metric {
     kind: MetricType,
     name: Vec<u8>,
-    /// Of a histogram, how many values it has.
+    /// For a histogram, the number of values.
     value: u64,
 }
 

@@ -1,4 +1,4 @@
-//! That the gateway notices what a module must not do: a host that never complains would prove nothing.
+//! The gateway notices a module's mistakes: a host that never complains would prove nothing.
 
 use anyhow::Result;
 use second_host::cases::{Outcome, Request};
@@ -7,7 +7,7 @@ use second_host::gateway::{Kind, Program};
 const KIND: Kind = Kind { holds_headers: true, has_extras: true, goes_on: false };
 const BODY: &str = r#"{"a":1}"#;
 
-/// A module with this code in its callbacks; those not listed accept, and continue.
+/// A module with this code in its callbacks; the others succeed and continue.
 fn module(callbacks: &[(&str, &str)]) -> Result<Program> {
     let in_callback = |name: &str, otherwise: &str| {
         callbacks.iter().find(|(callback, _)| *callback == name).map_or(otherwise, |(_, code)| *code).to_owned()
@@ -115,58 +115,58 @@ fn calls_in_the_wrong_phase_are_complained_about() {
         assert_eq!(format!("{error:#}"), complaint);
     };
     let then = |code: &str, action: &str| [code, action].concat();
-    // Headers that were sent on, or have not come.
-    refused(
+    // Headers that were forwarded, or have not come.
+    rejected(
         &[("body", &then(GET_HEADERS, CONTINUE))],
         "proxy_on_request_body: proxy_get_header_map_pairs was answered BadArgument",
     );
-    refused(
+    rejected(
         &[("trailers", &then(SET_HEADERS, CONTINUE))],
         "proxy_on_request_trailers: proxy_set_header_map_pairs was answered BadArgument",
     );
-    refused(
+    rejected(
         &[("headers", &then(GET_ANSWER, CONTINUE))],
         "proxy_on_request_headers: proxy_get_header_map_pairs was answered BadArgument",
     );
-    refused(&[("log", SET_HEADERS)], "proxy_on_log: proxy_set_header_map_pairs was answered BadArgument");
-    // A body that was sent on, or has not come.
-    refused(
+    rejected(&[("log", SET_HEADERS)], "proxy_on_log: proxy_set_header_map_pairs was answered BadArgument");
+    // A body that was forwarded, or has not come.
+    rejected(
         &[("headers", &then(GET_BODY, CONTINUE))],
         "proxy_on_request_headers: proxy_get_buffer_bytes was answered NotFound",
     );
-    refused(
+    rejected(
         &[("trailers", &then(APPEND, CONTINUE))],
         "proxy_on_request_trailers: proxy_set_buffer_bytes was answered NotFound",
     );
     // A second answer.
     let twice = [REPLY, REPLY, PAUSE].concat();
-    refused(&[("headers", &twice)], "proxy_on_request_headers: proxy_send_local_response was answered BadArgument");
-    refused(
+    rejected(&[("headers", &twice)], "proxy_on_request_headers: proxy_send_local_response was answered BadArgument");
+    rejected(
         &[("answer", &then(REPLY, CONTINUE))],
         "proxy_on_response_headers: proxy_send_local_response was answered BadArgument",
     );
-    // Metrics outside of the configuration, unknown ones, and changes that are none.
-    refused(&[("initialize", DEFINE)], "at the start: proxy_define_metric was answered NotFound");
-    refused(
+    // Metrics outside the configuration callback, unknown metrics, and invalid changes.
+    rejected(&[("initialize", DEFINE)], "at the start: proxy_define_metric was answered NotFound");
+    rejected(
         &[("headers", &then(DEFINE, CONTINUE))],
         "proxy_on_request_headers: proxy_define_metric was answered BadArgument",
     );
-    refused(
+    rejected(
         &[("headers", &then(&increment(1, 1), CONTINUE))],
         "proxy_on_request_headers: proxy_increment_metric was answered NotFound",
     );
     let define = then(DEFINE, "(i32.const 1)");
-    refused(
+    rejected(
         &[("configure", &define), ("headers", &then(&increment(1, 0), CONTINUE))],
         "proxy_on_request_headers: proxy_increment_metric was answered BadArgument",
     );
-    // Memory that is not there.
+    // Memory that does not exist.
     let elsewhere = GET_HEADERS.replace("(i32.const 8)", "(i32.const 131070)");
-    refused(
+    rejected(
         &[("headers", &then(&elsewhere, CONTINUE))],
         "proxy_on_request_headers: proxy_get_header_map_pairs was answered InvalidMemoryAccess",
     );
-    // Functions that are not there.
+    // Functions that do not exist.
     let unknown = r#"(import "env" "proxy_get_weather" (func (result i32)))"#;
     let error = module(&[("import", unknown)]).unwrap().start(KIND, "{}", &[]).err().unwrap();
     assert!(format!("{error:#}").contains("proxy_get_weather"), "{error:#}");
@@ -191,7 +191,7 @@ fn a_module_that_never_continues_hangs() {
     let post = Request::post(BODY);
     for callback in ["headers", "body", "trailers"] {
         let error = serve(KIND, &[(callback, PAUSE)], &with_trailers()).map(|_| ());
-        // Whatever comes next continues.
+        // The next part continues the request.
         assert_eq!(error.is_ok(), callback != "trailers", "{callback}: {error:?}");
     }
     let error = serve(KIND, &[("body", PAUSE)], &post).unwrap_err();

@@ -1,4 +1,4 @@
-//! `make test-matrix`: the tests that run on Envoy, on each version of it, and a table of what came of them.
+//! `make test-matrix`: runs the tests that need Envoy on each of its versions, and writes a table of the results.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use sandbox::envoy::{VERSIONS, workspace_root};
-use sandbox::marked::write_between;
+use sandbox::generated::write_between;
 use tests::skip::SKIPS_FILE;
 
 /// The targets whose tests run on Envoy.

@@ -1,5 +1,5 @@
-//! Writes `tests/schemas` anew, from what the publishers of the kinds in deploy/ publish: `make schemas`. It takes Go,
-//! whose module proxy has the definitions, Python and kubectl; the tests take nothing but the files.
+//! `make schemas`: writes `tests/schemas` anew from the published definitions of the kinds in deploy/. It needs Go, whose
+//! module proxy has the definitions, Python and kubectl; the tests need only the files.
 
 use std::fs;
 use std::path::Path;
@@ -14,14 +14,14 @@ use tests::manifests::{Manifests, each, every, schema_of};
 
 /// Modules of Go, and the folders in them with custom resource definitions.
 const MODULES: [(&str, &[&str]); 2] = [
-    // It has the Gateway API that it is made for, too.
+    // It also contains the Gateway API.
     (
         "github.com/envoyproxy/gateway@v1.9.0",
         &["charts/gateway-helm/charts/crds/crds", "charts/gateway-helm/charts/crds/crds/generated"],
     ),
     ("istio.io/api@v1.31.0", &["kubernetes"]),
 ];
-/// The Python package with the schemas of Kubernetes' own kinds, and its version, which is that of Kubernetes.
+/// The Python package with the schemas of Kubernetes' kinds, and its version, which is that of Kubernetes.
 const KUBERNETES: (&str, &str) = ("kubernetes-validate", "1.37.0");
 /// The Python package with the schema of compose files, and its version.
 const COMPOSE: (&str, &str) = ("check-jsonschema", "0.39.0");
@@ -122,7 +122,7 @@ fn definitions_in(folder: &Path) -> Result<Vec<Value>> {
     Ok(definitions)
 }
 
-/// Adds a definition of Kubernetes, and those that it refers to.
+/// Adds a definition of Kubernetes, and the definitions that it refers to.
 fn add_definition(name: &str, all: &Value, to: &mut Map<String, Value>) {
     if to.contains_key(name) {
         return;
@@ -133,7 +133,7 @@ fn add_definition(name: &str, all: &Value, to: &mut Map<String, Value>) {
     }
 }
 
-/// Refuses the fields that a custom kind does not name, as the API server does when kubectl applies a manifest.
+/// Rejects the fields that a custom kind does not name, as the API server does when kubectl applies a manifest.
 fn close(schema: &mut Value) {
     let Some(object) = schema.as_object_mut() else { return };
     let closed = object.contains_key("properties")
@@ -152,7 +152,7 @@ fn close(schema: &mut Value) {
     }
 }
 
-/// Takes out what decides nothing.
+/// Removes the parts that do not affect validation.
 fn trim(schema: &mut Value) {
     match schema {
         Value::Array(list) => list.iter_mut().for_each(trim),

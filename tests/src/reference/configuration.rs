@@ -1,11 +1,11 @@
-//! What holds for every configuration, whatever is written in it.
+//! Checks that hold for every configuration, valid or not.
 
 use std::env::VarError;
 
 use stigg_segment::config::Config;
 
-/// Panics where [`Config::parse`] does, where it says more than one line at a time, and where what it says depends on a
-/// secret. Returns whether the configuration is right.
+/// Panics if [`Config::parse`] panics, if a message has more than one line, or if a message depends on a secret. Returns
+/// whether the configuration is valid.
 pub fn check(json: &[u8]) -> bool {
     let shown = shown(json, 'k');
     for line in &shown {
@@ -23,7 +23,7 @@ pub fn check(json: &[u8]) -> bool {
     Config::parse(json, |name| variable(name, 'k')).is_ok()
 }
 
-/// Everything that a person may get to see of a configuration, line by line.
+/// All messages and debug output for a configuration, line by line.
 fn shown(json: &[u8], secret: char) -> Vec<String> {
     match Config::parse(json, |name| variable(name, secret)) {
         Ok(config) => [format!("{config:?}")].into_iter().chain(config.warnings).collect(),
@@ -50,7 +50,7 @@ fn variable(name: &str, secret: char) -> Result<String, VarError> {
 /// where it no longer is, this finds the strings, and further than that nothing reads.
 fn with_other_secrets(json: &[u8]) -> Vec<u8> {
     let mut changed = json.to_vec();
-    // Of each object that is open the key that is its turn; of an array an empty one.
+    // For each open object its current key; for an array an empty key.
     let mut path: Vec<String> = Vec::new();
     let mut at = 0;
     while let Some(byte) = json.get(at) {
@@ -76,8 +76,8 @@ fn with_other_secrets(json: &[u8]) -> Vec<u8> {
     changed
 }
 
-/// Whether a string at `path` is not to be shown: all that stands under `write_key` and `webhook_secret`, but for what
-/// tells where the secret comes from.
+/// Whether a string at `path` must not be shown: everything in `write_key` and `webhook_secret`, except the names of the
+/// secret's source.
 fn may_be_secret(path: &[&str], is_key: bool, string: &str) -> bool {
     let settings = match path {
         ["environments", _, settings @ ..] => settings,

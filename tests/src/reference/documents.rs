@@ -1,36 +1,28 @@
-//! Documents to try: like events and configurations, with all that is legal and odd in them, and damaged.
+//! Random documents: like events and configurations, with everything legal and odd in them, and damaged.
 
-/// Makes documents, from the same seed the same ones.
+/// Makes documents; the same seed gives the same ones.
 #[derive(Debug)]
 pub struct Generator {
-    state: u64,
+    random: fastrand::Rng,
 }
 
-/// What is worth putting somewhere in a document, with spaces between; a space too.
+/// Fragments that can be put anywhere in a document, separated by spaces. An empty fragment means a space.
 const FRAGMENTS: &[u8] = b"\" \\ { } [ ] : ,  \t \n \r 0 1 - + . e E1 1e400 null true false {} [] \"\" \"type\": \
     \"customer\": \"id\": \\u0000 \\ud800 \\udc00 \\u002e \0 \x1f \x7f \xef\xbb\xbf \xe2\x80\xa8 \xff \xc0\x80 \
     \xed\xa0\x80 \xf5\x80\x80\x80 \x80 \xe2\x82";
 
-/// What is worth having in a string, with spaces between; no piece is empty, so a space is not one of them.
+/// Pieces of strings, separated by spaces. No piece is empty or contains a space.
 const PIECES: &str = "acme a Z9 . _ .. type hunter2 é 株式会社 🦀 \u{a0} \u{2028} \u{7f} \u{f0000} / \\/ \\\" \\\\ \
     \\b\\f \\n \\r\\t \\u0000 \\u0020 \\u0041 \\u002e \\u00E9 \\uFFFF \\ud83e\\udd80 \\ud800 \\udFFF";
 
 impl Generator {
     /// Starts from a seed.
     pub fn new(seed: u64) -> Self {
-        Generator { state: seed }
-    }
-
-    /// SplitMix64 (<https://prng.di.unimi.it/splitmix64.c>).
-    fn next(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.state ^ (self.state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
+        Generator { random: fastrand::Rng::with_seed(seed) }
     }
 
     fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
+        self.random.usize(..end)
     }
 
     fn one_in(&mut self, times: usize) -> bool {
@@ -41,7 +33,7 @@ impl Generator {
         from[self.below(from.len())]
     }
 
-    /// A body such as Stigg might send, or somebody who is not Stigg.
+    /// A body that Stigg or a stranger might send.
     pub fn event(&mut self) -> Vec<u8> {
         let mut keys = vec!["type", "customer", "messageId", "timestamp"];
         if self.one_in(4) {
@@ -145,7 +137,7 @@ impl Generator {
         format!("[{}]", texts.join(","))
     }
 
-    /// A path, or what may look like one.
+    /// A path, or a text that looks like one.
     fn paths(&mut self, odd: usize) -> String {
         if self.one_in(8 * odd) {
             self.string()
@@ -181,7 +173,7 @@ impl Generator {
         }
     }
 
-    /// Puts a new value in place of one that is there, or does damage.
+    /// Replaces a value of the document, or damages it.
     pub fn mutate(&mut self, document: &[u8]) -> Vec<u8> {
         let mut document = document.to_vec();
         let values: Vec<usize> = (1..document.len()).filter(|&at| document[at - 1] == b':').collect();
@@ -226,7 +218,7 @@ impl Generator {
         }
     }
 
-    /// `document` with white space around it, and one time in four no longer what it was.
+    /// `document` with white space around it, damaged one time in four.
     fn around(&mut self, document: String) -> Vec<u8> {
         let mut document = [self.space(), &document, self.space()].concat().into_bytes();
         if self.one_in(4) {
@@ -289,7 +281,7 @@ impl Generator {
         self.object(members)
     }
 
-    /// About as long as one may be.
+    /// About as long as a message id may be.
     fn message_id(&mut self) -> String {
         let unit = self.pick(&["x", "é", "🦀", "\\u00e9", "\\ud83e\\udd80", "\\ud800", "\\n", "株\\\""]);
         match self.below(4) {
@@ -340,7 +332,7 @@ impl Generator {
         }
     }
 
-    /// Arrays and objects in one another, about as deep as somebody might count: in words of 64, or up to 128.
+    /// Nested arrays and objects, about as deep as the sizes that implementations count in: words of 64, or up to 128.
     fn nested(&mut self) -> String {
         let (mut open, mut close) = (String::new(), Vec::new());
         let depth = self.pick(&[5, 62, 63, 64, 65, 100, 126, 127, 128, 129, 191, 192, 193, 400]);

@@ -1,12 +1,12 @@
-//! JSON as `serde_json` reads it, also where its [`Value`] cannot hold what JSON may say.
+//! JSON as `serde_json` reads it, including documents that its [`Value`] cannot hold.
 
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Number, Value};
 
-/// Deeper than anything that the mapping looks at, and less deep than `serde_json` goes.
+/// Deeper than the mapping reads, and less deep than `serde_json` reads.
 const DEPTH: usize = 100;
 
-/// What `serde_json` finds wrong with a [`Value`] though it is JSON.
+/// The errors that `serde_json` reports for valid JSON that a [`Value`] cannot hold.
 const LIMITS_OF_VALUE: [&str; 4] = [
     "recursion limit exceeded",
     "number out of range",
@@ -22,10 +22,10 @@ pub fn is_well_formed(text: &[u8]) -> bool {
 
 /// A JSON text, rewritten so that a [`Value`] can hold it:
 ///
-/// - Each number is the index of its [`literal`](Self::literal), since a [`Value`] keeps no digits beyond a double's.
+/// - Each number is the index of its [`literal`](Self::literal), because a [`Value`] keeps only the digits of a double.
 /// - Arrays and objects deeper than [`DEPTH`] are empty.
-/// - In place of each lone surrogate there is a character of a private use plane, since no Rust string can hold one. A
-///   text that has that very character is told apart less strictly, and never wrongly found to differ.
+/// - A character of a private use plane replaces each lone surrogate, because a Rust string cannot hold one. If a text has
+///   that very character, the comparison is less strict, but never wrong.
 #[derive(Default)]
 pub struct Document {
     text: String,
@@ -35,7 +35,7 @@ pub struct Document {
 }
 
 impl Document {
-    /// `None` where `text` is not well-formed.
+    /// `None` if `text` is malformed.
     pub fn read(text: &[u8]) -> Option<Document> {
         if !is_well_formed(text) {
             return None;
@@ -82,13 +82,13 @@ impl Document {
         document
     }
 
-    /// The text as a [`Value`], or as what else it says.
+    /// The text as a [`Value`].
     pub fn parse<T: DeserializeOwned>(&self) -> serde_json::Result<T> {
         serde_json::from_str(&self.text)
     }
 
-    /// The text as a [`Value`] that tells numbers by their literals: each is a string that starts with a character of a
-    /// private use plane.
+    /// The text as a [`Value`] with the literals of its numbers: each is a string that starts with a character of a private
+    /// use plane.
     pub fn exact(&self) -> Value {
         fn write_out(value: &mut Value, document: &Document) {
             match value {
@@ -126,7 +126,7 @@ impl Document {
     }
 }
 
-/// The length of the string or number that comes first, or of the character that is neither.
+/// The length of the string or number at the start, or else of the first character.
 fn token_len(text: &str) -> usize {
     match text.chars().next().unwrap() {
         '"' => {
@@ -161,7 +161,7 @@ fn without_lone_surrogates(string: &str) -> String {
     tamed
 }
 
-/// The UTF-16 code unit of the `\u` escape that comes first, if one does.
+/// The UTF-16 code unit of the `\u` escape at the start, if there is one.
 fn unit(text: &str) -> Option<u32> {
     u32::from_str_radix(text.strip_prefix("\\u")?.get(..4)?, 16).ok()
 }

@@ -1,5 +1,5 @@
-//! The mapping once more, apart from `src/` and by other means: `serde_json` reads the body, and what becomes of it is
-//! told line by line as it is specified. Slow, and obviously right.
+//! An independent implementation of the mapping: `serde_json` reads the body, and the code follows the specification line by
+//! line. Slow, and obviously right.
 //!
 //! `rules/differential.rs` and the fuzz targets compare the filter with it.
 
@@ -21,18 +21,18 @@ use stigg_segment::{identity, mapping};
 use json::{Document, is_well_formed};
 use redaction::{Listed, redacted};
 
-/// What becomes of a body.
+/// The outcome of a body.
 #[derive(Debug, PartialEq)]
 pub enum Outcome {
-    /// A call with the whole body for its properties.
+    /// A call with the whole body as its properties.
     Call(Box<Call>),
-    /// A 204, for want of a customer.
+    /// A 204, because there is no customer.
     Ignored,
     /// A 400 with this code.
-    Refused(&'static str),
+    Rejected(&'static str),
 }
 
-/// A track call but for its properties. Refuses to be read from an object in which a key is missing, unknown or twice.
+/// A track call without its properties. Parsing fails if a key is missing, unknown or doubled.
 #[derive(Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Call {
@@ -45,7 +45,7 @@ pub struct Call {
     properties: (),
 }
 
-/// Serde's own `Option` would take a null too.
+/// Serde's `Option` would accept a null too.
 fn unless_absent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     String::deserialize(deserializer).map(Some)
 }
@@ -108,7 +108,7 @@ fn expected(body: &[u8]) -> Outcome {
     if !event.is_object() {
         return Outcome::Rejected("not_an_object");
     }
-    // Null where there is no such key, or no object to have it.
+    // Null if there is no such key, or no object.
     let user_id = match &event["customer"]["id"] {
         Value::Null | Value::Bool(false) => return Outcome::Ignored,
         Value::String(id) if id.is_empty() => return Outcome::Ignored,
@@ -130,7 +130,7 @@ fn expected(body: &[u8]) -> Outcome {
     }))
 }
 
-/// Stigg's own id, or one that depends on nothing but the body.
+/// Stigg's id, or one that depends only on the body.
 fn message_id(event: &Value, body: &[u8], suffix: &str) -> String {
     let own = event["messageId"].as_str().filter(|id| !id.is_empty()).map(|id| format!("stigg-{id}{suffix}"));
     match own {
@@ -229,12 +229,12 @@ fn number(text: &str, digits: usize) -> Option<u32> {
     (text.len() == digits && text.chars().all(|c| c.is_ascii_digit())).then(|| text.parse().unwrap())
 }
 
-/// What the filter makes of `body`.
+/// The filter's outcome for `body`.
 fn filtered(settings: &str, body: &[u8]) -> Result<mapping::Call, Outcome> {
     let mut settings: Value = serde_json::from_str(settings).unwrap();
     settings["webhook_secret"] = "unverified".into();
     settings["write_key"] = "gateway".into();
-    // Sizes are another matter, and none of the reference's.
+    // The reference does not check sizes.
     settings["max_body_bytes"] = 1_000_000_000.into();
     settings["max_call_bytes"] = 1_000_000_000.into();
     let mut filter =
@@ -249,12 +249,12 @@ fn filtered(settings: &str, body: &[u8]) -> Result<mapping::Call, Outcome> {
     }
 }
 
-/// Reads the call back that has the whole `body` for its properties.
+/// Parses the call that has the whole `body` as its properties.
 fn read_call(call: &mapping::Call, body: &[u8]) -> Call {
     assert_eq!(call.properties, None);
     let whole = [&call.head, body, &call.tail].concat();
     assert!(is_well_formed(&whole), "this call is not JSON: {}", whole.escape_ascii());
     assert!(whole.ends_with(&[body, b"}"].concat()), "this call does not end in its body: {}", whole.escape_ascii());
-    // The body is the properties, unless it is not the whole of their value: null in its place tells.
+    // With null in place of the body, the properties must be null: so the body is their whole value.
     Document::read(&[&call.head, b"null".as_slice(), &call.tail].concat()).unwrap().parse().unwrap()
 }

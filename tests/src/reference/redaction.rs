@@ -1,9 +1,9 @@
-//! Members left out of an event.
+//! Removes members from an event.
 
 use serde_json::{Value, json};
 
-/// What stays of an event: all but what these paths lead to, or nothing else. A step `*` leads to every member of an
-/// object and to every element of an array.
+/// What stays of an event: everything except these paths, or only these paths. A step `*` leads to every member of an object
+/// and to every element of an array.
 #[derive(Debug)]
 pub enum Listed {
     Remove(&'static [&'static str]),
@@ -26,7 +26,7 @@ impl Listed {
     }
 }
 
-/// What stays of `event`.
+/// The rest of `event`.
 pub fn redacted(event: &Value, listed: &Listed) -> Value {
     let steps = |paths: &[&'static str]| paths.iter().map(|path| path.split('.').collect()).collect::<Vec<Vec<_>>>();
     match listed {
@@ -51,8 +51,7 @@ fn remove(value: &mut Value, path: &[&str]) {
     }
 }
 
-/// What stays of `value`, if anything does: of an object or array that one of the paths goes through, at least that it
-/// is one.
+/// The rest of `value`, if any. An object or array that a path goes through stays, even if it is empty.
 fn keep(value: &Value, paths: &[&[&str]]) -> Option<Value> {
     let behind = |key: &str| -> Vec<&[&str]> {
         paths.iter().filter_map(|path| path.split_first()).filter(|(s, _)| leads_to(s, key)).map(|(_, p)| p).collect()

@@ -1,11 +1,11 @@
-// Event content reaches the page as text only: textContent, never markup; and as it was sent: never through JSON.parse.
+// Event content reaches the page as text only (textContent, never markup) and unchanged (never through JSON.parse).
 
 const byId = (id) => document.getElementById(id);
 const list = byId("list");
 const detail = byId("detail");
 const stacked = matchMedia("(max-width: 900px)");
 const webhooks = new Map();
-const REMEMBERED = 1000; // as the sandbox
+const REMEMBERED = 1000; // as many as the sandbox remembers
 let chosen = null;
 let awaited = null;
 
@@ -173,7 +173,7 @@ function cell(line, mark) {
 
 async function send(name, button) {
   if (button.ariaDisabled === "true") return;
-  button.ariaDisabled = "true"; // and not disabled, which would take the focus away
+  button.ariaDisabled = "true"; // not `disabled`, which would remove the focus
   try {
     const response = await fetch(`events/${encodeURIComponent(name)}`, { method: "POST" });
     if (!response.ok) throw new Error(await response.text());
@@ -204,7 +204,7 @@ for (const name of await (await fetch("events")).json()) {
 const source = new EventSource("webhooks");
 const connection = byId("connection");
 source.addEventListener("open", () => {
-  // Each connection starts with all that are known, perhaps to another sandbox.
+  // Each connection starts with all known webhooks; the sandbox may have been restarted.
   webhooks.clear();
   list.replaceChildren();
   connection.textContent = "live";

@@ -1,5 +1,5 @@
-//! Every webhook that Envoy took, put together from what is known of it: Envoy's access log says how it ended, Envoy's
-//! tap has both bodies, the stand-in for Segment has the calls. The id that Envoy gave the request joins them.
+//! Every webhook that Envoy took, from three sources: Envoy's access log says how it ended, Envoy's tap has both bodies,
+//! the stand-in for Segment has the calls. The id that Envoy gave the request joins them.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,22 +16,22 @@ use crate::commands::difference::{self, Difference, Properties, Row};
 use crate::commands::endpoint::PATH;
 use crate::commands::pretty::pretty;
 
-/// How many are remembered.
+/// How many webhooks are remembered.
 const REMEMBERED: usize = 1000;
 
-/// How many rows of one are shown: more would only make the browser slow.
+/// How many rows of one webhook are shown: more would only make the browser slow.
 const ROWS: usize = 4000;
 
-/// The last webhooks, in the order in which they began to be known.
+/// The last webhooks, in the order in which they were first seen.
 #[derive(Debug)]
 pub struct Webhooks {
-    /// The filter's own.
+    /// The filter's configuration.
     configuration: String,
     known: Mutex<VecDeque<Webhook>>,
     changed: broadcast::Sender<Summary>,
 }
 
-/// What is known of one webhook so far.
+/// The parts of one webhook that are known so far.
 #[derive(Debug, Clone, Default)]
 struct Webhook {
     id: String,
@@ -40,10 +40,10 @@ struct Webhook {
     calls: Vec<Call>,
 }
 
-/// A webhook in a line.
+/// A webhook in one line.
 #[derive(Debug, Clone, Serialize)]
 pub struct Summary {
-    /// The id that Envoy gave the request, or one that starts with `none-` where it gave none.
+    /// The id that Envoy gave the request, or one that starts with `none-` if Envoy gave none.
     id: String,
     time: String,
     event_type: Option<String>,
@@ -54,21 +54,21 @@ pub struct Summary {
     duration_ms: u64,
 }
 
-/// What became of a webhook.
+/// How a webhook ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Outcome {
-    /// Segment took it.
+    /// Segment accepted it.
     Forwarded,
     /// It was answered 2xx and not sent.
     Ignored,
     /// It was rejected.
     Rejected,
-    /// It was sent, or ought to have been, and Segment did not take it.
+    /// It was sent, or should have been, and Segment did not accept it.
     Failed,
 }
 
-/// All there is to show of a webhook.
+/// The details of a webhook.
 #[derive(Debug, Serialize)]
 pub struct Detail {
     #[serde(flatten)]
@@ -80,9 +80,9 @@ pub struct Detail {
     answer: String,
     /// Why there is no call, for people.
     sentence: Option<String>,
-    /// The event, and the call beside it; none where the body was not read.
+    /// The event, with the call beside it; `None` if the body was not read.
     rows: Option<Vec<Row>>,
-    /// How many rows more there are.
+    /// How many more rows there are.
     hidden: usize,
     /// Where the call was sent.
     path: Option<String>,
@@ -90,45 +90,45 @@ pub struct Detail {
 }
 
 impl Webhooks {
-    /// None yet, of a filter with this configuration.
+    /// An empty list, for a filter with this configuration.
     pub fn new(configuration: String) -> Self {
         Self { configuration, known: Mutex::default(), changed: broadcast::Sender::new(REMEMBERED) }
     }
 
-    /// How a webhook ended.
+    /// Adds how a webhook ended.
     pub fn ended(&self, access: Access) {
         let id = access.request_id.clone().unwrap_or_else(|| format!("none-{:016x}", fastrand::u64(..)));
         self.learn(&id, |webhook| webhook.access = Some(access));
     }
 
-    /// What was said.
+    /// Adds the bodies of a request and its answer.
     pub fn said(&self, exchange: Exchange) {
         self.learn(&exchange.request_id.clone(), |webhook| webhook.exchange = Some(exchange));
     }
 
-    /// What was sent on.
+    /// Adds a call to Segment.
     pub fn sent(&self, call: Call) {
         if let Some(id) = call.header("x-request-id").map(str::to_owned) {
             self.learn(&id, |webhook| webhook.calls.push(call));
         }
     }
 
-    /// All that have ended, and the changes from then on.
+    /// All webhooks that have ended, and the changes from then on.
     pub fn watch(&self) -> (Vec<Summary>, broadcast::Receiver<Summary>) {
         let known = self.known();
         (known.iter().filter_map(Webhook::summary).collect(), self.changed.subscribe())
     }
 
-    /// All there is to show of one.
+    /// The details of one webhook.
     pub fn detail(&self, id: &str) -> Option<Detail> {
-        // A copy, as it may take long enough to keep others waiting.
+        // A copy, because explaining it may take long and would block others.
         let webhook = self.known().iter().find(|webhook| webhook.id == id)?.clone();
         webhook.detail(&self.configuration)
     }
 
     fn learn(&self, id: &str, learn: impl FnOnce(&mut Webhook)) {
         let mut known = self.known();
-        // From the end: what is learnt is mostly about the newest.
+        // From the end: most updates are about the newest webhooks.
         let position = known.iter().rposition(|webhook| webhook.id == id).unwrap_or_else(|| {
             if known.len() == REMEMBERED {
                 known.pop_front();
@@ -138,7 +138,7 @@ impl Webhooks {
         });
         learn(&mut known[position]);
         if let Some(summary) = known[position].summary() {
-            let _ = self.changed.send(summary); // nobody need be watching
+            let _ = self.changed.send(summary); // it fails if nobody is watching
         }
     }
 
@@ -148,7 +148,7 @@ impl Webhooks {
 }
 
 impl Webhook {
-    /// The path that it was sent to. The sandbox names the route of an environment as its path.
+    /// The path that it was sent to. The sandbox names an environment's route after its path.
     fn path(&self) -> &str {
         let route = self.access.as_ref().and_then(|access| access.route.as_deref());
         route.filter(|route| route.starts_with('/')).unwrap_or(PATH)
@@ -179,7 +179,7 @@ impl Webhook {
     fn detail(&self, configuration: &str) -> Option<Detail> {
         let (summary, access) = (self.summary()?, self.access.as_ref()?);
         let event = self.exchange.as_ref().and_then(|exchange| exchange.request.as_ref()).map(text);
-        // Of several attempts the last one decided.
+        // With several attempts, the last one decided.
         let call = self.calls.last();
         let call_text = call.map(|call| text(&call.body));
         let decision = event.as_ref().and_then(|event| decide(configuration.as_bytes(), self.path(), event.as_bytes()));
@@ -195,7 +195,7 @@ impl Webhook {
         };
         let hidden = rows.as_ref().map_or(0, |rows| rows.len().saturating_sub(ROWS));
         rows.iter_mut().for_each(|rows| rows.truncate(ROWS));
-        // A rejection's answer says why.
+        // The answer to a rejected webhook says why.
         let ignored = decision.and_then(Result::err).filter(|_| summary.outcome == Outcome::Ignored);
         let answer = self.exchange.as_ref().and_then(|exchange| exchange.response.as_ref());
         Some(Detail {

@@ -1,4 +1,4 @@
-//! A running `sandbox run`, as `make run` calls it.
+//! `sandbox run` as a child process, as `make run` starts it.
 
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream};
@@ -13,31 +13,31 @@ use nix::unistd::Pid;
 use sandbox::stigg::{Reply, Webhook};
 use tempfile::TempDir;
 
-/// Long enough for anything that happens at all.
+/// Longer than any step takes.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A running `sandbox run`, ended with its value.
+/// A running `sandbox run`. Dropping it ends the process.
 pub struct Run {
     child: Child,
-    /// What it prints after its welcome.
+    /// Its output after the welcome.
     output: Option<BufReader<ChildStdout>>,
     welcome: String,
-    /// Where its files are: it can take them away itself unless it crashes.
+    /// The folder of its temporary files. It removes them itself, unless it crashes.
     pub tmp: TempDir,
-    /// The file that tells `send` where it is.
+    /// The file in which `send` finds it.
     pub running_file: PathBuf,
     _folder: TempDir,
 }
 
 impl Run {
-    /// Starts it and reads what it says until it is ready.
+    /// Starts it and reads its output until it is ready.
     pub fn start() -> Result<Self> {
         Self::start_with(&[])
     }
 
     /// Starts it with further arguments.
     pub fn start_with(arguments: &[&str]) -> Result<Self> {
-        // Each looks for free ports before its Envoy takes them; two at once would take the same.
+        // It looks for free ports before its Envoy takes them; two at once could choose the same.
         static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
         let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
 
@@ -56,23 +56,23 @@ impl Run {
         Ok(run)
     }
 
-    /// Adds the next line that it prints to the text. Returns 0 once there is no further one.
+    /// Appends the next line of its output to the text. Returns 0 at the end of the output.
     pub fn read_line(&mut self, text: &mut String) -> Result<usize> {
         Ok(self.output.as_mut().context("its output is closed")?.read_line(text)?)
     }
 
-    /// Stops reading what it prints.
+    /// Stops reading its output.
     pub fn close_output(&mut self) {
         self.output = None;
     }
 
-    /// What its welcome has between these two.
+    /// The part of its welcome between these two texts.
     fn told(&self, before: &str, after: &str) -> Result<&str> {
         let found = self.welcome.split_once(before).and_then(|(_, rest)| rest.split_once(after));
         found.map(|(found, _)| found).with_context(|| format!("there is no {before}… in: {}", self.welcome))
     }
 
-    /// Where it takes webhooks.
+    /// The URL for webhooks.
     pub fn url(&self) -> Result<&str> {
         self.told("curl -i ", " ")
     }
@@ -82,7 +82,7 @@ impl Run {
         self.told("Stigg-Webhooks-Secret: ", "'")
     }
 
-    /// The debugger's page.
+    /// The URL of the debugger's page.
     pub fn debugger(&self) -> Result<&str> {
         self.told("buttons that send some: ", "\n")
     }
@@ -92,7 +92,7 @@ impl Run {
         Webhook::new(event.into()).secret(self.secret()?).send(self.url()?).await
     }
 
-    /// Envoy's admin interface.
+    /// The address of Envoy's admin interface.
     pub fn admin(&self) -> Result<SocketAddr> {
         Ok(self.told("admin interface is at http://", ".\n")?.parse()?)
     }
@@ -107,7 +107,7 @@ impl Run {
         Ok(self.child.wait()?)
     }
 
-    /// Whether Envoy stops listening; killed by the kernel, it takes a moment.
+    /// Whether Envoy stops listening. The kernel kills it, which takes a moment.
     pub fn envoy_ends(&self) -> Result<bool> {
         let admin = self.admin()?;
         let deadline = Instant::now() + PATIENCE;
@@ -128,7 +128,7 @@ impl Drop for Run {
     }
 }
 
-/// A command of the sandbox's, which does not see the secrets that this process may have.
+/// A sandbox command that does not inherit this process's secrets.
 pub fn sandbox(command: &str) -> Command {
     let mut sandbox = Command::new(env!("CARGO_BIN_EXE_sandbox"));
     sandbox.arg(command).env_remove("SEGMENT_WRITE_KEY").env_remove("STIGG_WEBHOOK_SECRET");

@@ -1,8 +1,9 @@
-//! The table of [`tests::cases`] on a real Envoy, in each of the two ways to hold a request back. `second_host` holds
-//! another implementation of proxy-wasm to the same table.
+//! The cases of [`tests::cases`] on a real Envoy, in each of the two ways to hold a request back. `second_host` runs the same
+//! cases on another implementation of proxy-wasm.
 
 use anyhow::Result;
 use sandbox::segment::Segment;
+use tests::case_runner::{hold_to, options};
 use tests::cases::cases;
 use tests::edge::{Edge, rejects_large_bodies};
 use tests::portable::{hold_to, options};

@@ -1,11 +1,11 @@
-//! The parts of the README that are written by a program: what stands between two marks.
+//! The generated parts of README.md and the pages: each is between two marks.
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
-/// Puts `text` between the marks that are named after what writes it.
+/// Puts `text` between two marks; their name is that of the command which writes the part.
 pub fn write_between(file: &Path, name: &str, text: &str) -> Result<()> {
     let old = fs::read_to_string(file)?;
     let (start, end) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->\n"));

@@ -1,4 +1,4 @@
-//! The table of `cases` on every kind of host.
+//! The table of cases on every kind of host.
 
 use std::sync::LazyLock;
 

@@ -1,9 +1,10 @@
-//! What the benchmark compares the filter with does the same job: the table of [`tests::cases`].
+//! The alternatives do the filter's job: they pass the cases of [`tests::cases`].
 
 use anyhow::{Context, Result};
 use benches::yardstick::{Gateway, Variant};
 use sandbox::segment::{Options, Segment, Transport};
 use serde_json::Value;
+use tests::case_runner::{hold_to, options};
 use tests::cases::{Call, cases};
 use tests::edge::{Edge, rejects_large_bodies};
 use tests::portable::{hold_to, options};
@@ -19,7 +20,7 @@ async fn the_cases_hold_with_a_lua_filter() -> Result<()> {
     hold_to(cases, &Edge { envoy: gateway.envoy, segment }, |_, _| Ok(())).await
 }
 
-/// It reads and writes the event anew: the table's other cases ask for more than a user of a function would.
+/// The function parses the event and writes it again, so it cannot pass the other cases.
 #[tokio::test]
 async fn the_cases_of_documented_events_hold_with_a_function() -> Result<()> {
     let segment = Segment::start_with(Options { transport: Transport::Plain, ..Default::default() }).await?;
@@ -34,8 +35,8 @@ async fn the_cases_of_documented_events_hold_with_a_function() -> Result<()> {
     .await
 }
 
-/// Where the properties are the event that came in, spelt anew, puts the spelling back. Node.js speaks HTTP/1.1 to
-/// Segment, with the header of the connection.
+/// If the properties are the event in another spelling, restores the event's spelling. Also removes the headers that
+/// Node.js adds for HTTP/1.1.
 fn spelt_as_it_came(call: &mut Call, event: &[u8]) -> Result<()> {
     let mut track: Value = serde_json::from_slice(&call.body)?;
     let properties = track.as_object_mut().and_then(|track| track.remove("properties")).context("no properties")?;

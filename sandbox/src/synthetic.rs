@@ -1,22 +1,22 @@
-//! The bodies of events, of a given size.
+//! Synthetic events of a given size.
 
 use serde_json::{Value, json};
 
-/// An `entitlements.updated` as Stigg sends it, of `size` bytes as nearly as whole entitlements allow, and then to the
-/// byte by the length of a name. It is about a customer, unless `customer` is none.
-pub fn of_size(size: usize, customer: Option<&str>) -> String {
+/// An `entitlements.updated` of exactly `size` bytes, as Stigg sends it: as many entitlements as fit, then a note that fills
+/// the rest. It is about a customer, unless `customer` is `None`.
+pub fn event(size: usize, customer: Option<&str>) -> String {
     let mut entitlements = Vec::new();
     loop {
-        let next = event_with([entitlements.as_slice(), &[entitlement(entitlements.len())]].concat(), customer, 0);
+        let next = with_padding([entitlements.as_slice(), &[entitlement(entitlements.len())]].concat(), customer, 0);
         if next.len() > size {
-            let short = event_with(entitlements.clone(), customer, 0).len();
-            return event_with(entitlements, customer, size.saturating_sub(short));
+            let short = with_padding(entitlements.clone(), customer, 0).len();
+            return with_padding(entitlements, customer, size.saturating_sub(short));
         }
         entitlements.push(entitlement(entitlements.len()));
     }
 }
 
-fn event_with(entitlements: Vec<Value>, customer: Option<&str>, padding: usize) -> String {
+fn with_padding(entitlements: Vec<Value>, customer: Option<&str>, padding: usize) -> String {
     let mut event = json!({
         "messageId": "9d4b0f71-c8e3-4a65-92d0-e7b6c3f15a28",
         "traceId": "8cacb493-28e7-4a28-9ee0-0682109d9838",
@@ -49,13 +49,13 @@ fn entitlement(n: usize) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::of_size;
+    use super::event;
 
     #[test]
     fn an_event_has_the_size_asked_for() {
         for size in [1024, 2048, 16 * 1024, 31 * 1024] {
-            assert_eq!(of_size(size, Some("acme")).len(), size);
-            assert_eq!(of_size(size, None).len(), size);
+            assert_eq!(event(size, Some("acme")).len(), size);
+            assert_eq!(event(size, None).len(), size);
         }
     }
 }

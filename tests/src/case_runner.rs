@@ -1,4 +1,4 @@
-//! Holds a gateway to the table of [`cases`](crate::cases), through sockets.
+//! Runs the [`cases`](crate::cases) on a gateway, through sockets.
 
 use anyhow::{Context, Result};
 use sandbox::envoy::Options;
@@ -8,13 +8,12 @@ use sandbox::stigg::Webhook;
 use crate::cases::{ANSWER, Call, Case, ENVIRONMENT, Headers, Outcome, PATH, Request};
 use crate::edge::{Connection, Edge};
 
-/// The environment that the table assumes.
+/// The environment that the cases assume.
 pub fn options() -> Options {
     ENVIRONMENT.iter().fold(Options::default(), |options, (name, value)| options.env(name, value))
 }
 
-/// Panics where a gateway does something else than these cases say. `read` may change what became of a request before
-/// that is compared.
+/// Runs the cases, and panics if an outcome differs. `read` may change the outcome of a request before the comparison.
 pub async fn hold_to(cases: Vec<Case>, edge: &Edge, read: impl Fn(&Request, &mut Outcome) -> Result<()>) -> Result<()> {
     let mut failures = Vec::new();
     assert!(!cases.is_empty());
@@ -38,7 +37,7 @@ pub async fn hold_to(cases: Vec<Case>, edge: &Edge, read: impl Fn(&Request, &mut
     Ok(())
 }
 
-/// Sends a request, and looks what became of it.
+/// Sends a request, and returns its outcome.
 async fn serve(edge: &Edge, request: &Request) -> Result<Outcome> {
     let mut outcome = if request.has_trailers() {
         over_http2(edge, request).await?
@@ -53,7 +52,7 @@ async fn serve(edge: &Edge, request: &Request) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// As it is, each piece of the body for itself.
+/// Sends it unchanged, each piece of the body separately.
 async fn over_http1(connection: &mut Connection, request: &Request) -> Result<Outcome> {
     let announced = request.headers.iter().any(|(name, _)| *name == "content-length");
     let chunked = !announced && !request.body.is_empty();
@@ -86,7 +85,7 @@ async fn over_http1(connection: &mut Connection, request: &Request) -> Result<Ou
     Ok(Outcome { status: response.status, headers, body: response.body.into(), call: None })
 }
 
-/// The body in one piece, and the trailers that only HTTP/2 has without more ado.
+/// Sends the body in one piece, and trailers, which only HTTP/2 sends without announcing them.
 async fn over_http2(edge: &Edge, request: &Request) -> Result<Outcome> {
     let mut webhook =
         Webhook::new(request.body.concat()).without_header("content-type").method(request.method.parse()?);
