@@ -5,7 +5,8 @@ use crate::envelope::Also;
 use crate::event_name::{EventName, Style};
 use crate::identity::{NAME, VERSION};
 use crate::mapping::{Choices, EventTypes, Place};
-use crate::path::{Path, Pattern, Step, is_number};
+use crate::path::{Path, Step, is_number};
+use crate::pattern::Pattern;
 use crate::redact::{Listed, Redaction};
 
 /// The field of what is left out of an event.

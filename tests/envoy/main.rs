@@ -8,7 +8,6 @@ mod hostile;
 mod metrics;
 mod monitoring;
 mod operations;
-mod portable;
 mod route;
 mod shutdown;
 mod vm;

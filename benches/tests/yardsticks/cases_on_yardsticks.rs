@@ -5,9 +5,9 @@ use benches::yardstick::{Gateway, Variant};
 use sandbox::segment::{Options, Segment, Transport};
 use serde_json::Value;
 use tests::case_runner::{hold_to, options};
+use tests::case_runner::{hold_to, options};
 use tests::cases::{Call, cases};
 use tests::edge::{Edge, rejects_large_bodies};
-use tests::portable::{hold_to, options};
 
 #[tokio::test]
 async fn the_cases_hold_with_a_lua_filter() -> Result<()> {
