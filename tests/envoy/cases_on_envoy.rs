@@ -6,7 +6,6 @@ use sandbox::segment::Segment;
 use tests::case_runner::{hold_to, options};
 use tests::cases::cases;
 use tests::edge::{Edge, rejects_large_bodies};
-use tests::portable::{hold_to, options};
 
 #[tokio::test]
 async fn the_cases_hold_while_envoy_holds_headers() -> Result<()> {

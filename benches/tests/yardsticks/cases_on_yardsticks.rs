@@ -5,7 +5,6 @@ use benches::yardstick::{Gateway, Variant};
 use sandbox::segment::{Options, Segment, Transport};
 use serde_json::Value;
 use tests::case_runner::{hold_to, options};
-use tests::case_runner::{hold_to, options};
 use tests::cases::{Call, cases};
 use tests::edge::{Edge, rejects_large_bodies};
 
