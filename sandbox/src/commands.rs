@@ -6,6 +6,7 @@ pub mod explain;
 pub mod run;
 pub mod send;
 
+mod calls;
 mod debugger;
 mod decision;
 mod difference;

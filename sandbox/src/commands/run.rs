@@ -19,6 +19,7 @@ use serde_json::{Map, Value};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast::error::RecvError;
 
+use super::calls::{calls, shown};
 use super::debugger::{self, Webhooks};
 use super::endpoint::{self, Endpoint, PATH};
 use super::pretty::pretty;
@@ -210,7 +211,7 @@ Ctrl-C ends all of it.
 }
 
 fn show(call: &Call) -> Result<()> {
-    let json = call.json();
+    let track = calls(&call.body).first().copied().unwrap_or(&call.body);
     let seconds = call.arrived.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     say!(
         "{:02}:{:02}:{:02} UTC  {}  event {}  userId {}  {} bytes  {}",
@@ -218,8 +219,8 @@ fn show(call: &Call) -> Result<()> {
         seconds / 60 % 60,
         seconds % 60,
         call.path,
-        json["event"],
-        json["userId"],
+        shown(track, "event"),
+        shown(track, "userId"),
         call.body.len(),
         call.status.map_or("not answered".to_owned(), |status| format!("answered {status}")),
     );
