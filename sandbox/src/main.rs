@@ -1,6 +1,12 @@
 //! `make run`: the filter in a real Envoy, with a stand-in for Segment behind it or with Segment itself; and what sends
 //! events to it or explains what it does with them.
 
+#![deny(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "`say!` and `note` do not panic when nobody reads the output"
+)]
+
 mod commands;
 
 use std::process::ExitCode;

@@ -1,9 +1,10 @@
 //! `sandbox run`.
 
 use std::convert::Infallible;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::iter::repeat_with;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -63,8 +64,16 @@ pub async fn run(options: Options) -> Result<()> {
 /// Becomes Envoy, so that its output and the signals to it are its own affair.
 fn with_segment() -> Result<Infallible> {
     let binary = envoy::locate()?;
+    let folder = Path::new("target/with-segment");
+    let (config, admin) = (folder.join("envoy.json"), folder.join("admin"));
+    let absolute = workspace_root().join(folder);
+    fs::create_dir_all(&absolute)?;
+    fs::set_permissions(&absolute, Permissions::from_mode(0o700))?;
+    fs::write(workspace_root().join(&config), Config::shipped()?.admin_at(&admin)?.to_string())?;
     let error = Command::new(&binary)
-        .args(["--config-path", "envoy.yaml", "--disable-hot-restart"])
+        .arg("--config-path")
+        .arg(&config)
+        .arg("--disable-hot-restart")
         .current_dir(workspace_root())
         .exec();
     Err(error).with_context(|| format!("cannot run {}", binary.display()))
@@ -97,6 +106,7 @@ async fn serve(options: Options) -> Result<Infallible> {
     let secret = made_up();
     let mut envoy_options = envoy::Options::default().env(WRITE_KEY, &made_up()).env(WEBHOOK_SECRET, &secret);
     envoy_options.arguments = ["--file-flush-interval-msec", ACCESS_LOG_MS].map(str::to_owned).into();
+    envoy_options.private_admin = true;
     let mut calls = segment.subscribe();
     let envoy = Envoy::start(config, envoy_options).await?;
     let mut tap = envoy.tap().await?;
@@ -189,7 +199,7 @@ fn welcome(envoy: &Envoy, segment: &Segment, endpoint: &Endpoint, urls: &[String
 Every webhook, what became of it, and buttons that send some: http://{debugger}
 
 Envoy takes Stigg's webhooks at {urls} and sends track calls to a stand-in for Segment at https://{segment}.
-Envoy's admin interface is at http://{admin}.
+Envoy's admin interface: curl --unix-socket {admin} http://localhost
 
 Send an event about a customer, which becomes the track call shown below (or `make send` in another terminal):
 
@@ -205,7 +215,7 @@ Ctrl-C ends all of it.
 ",
         urls = urls.join(" and "),
         segment = segment.addr(),
-        admin = envoy.admin_addr(),
+        admin = envoy.admin(),
     );
     Ok(())
 }

@@ -3,6 +3,7 @@
 mod browser;
 mod debugger;
 mod explain;
+mod output;
 mod run;
 mod running;
 mod send;
