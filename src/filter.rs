@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::config::{Config, Environment};
 use crate::headers::{Changes, without_query};
+use crate::json;
 use crate::mapping::Call;
 use crate::reply::{Excess, Limit, Rejection, Reply};
 use crate::verify::{SECRET_HEADER, Verdict};
@@ -110,7 +111,7 @@ impl Filter {
     }
 
     /// The event's `type` as it is written, for the access log. It is known once the body is complete. A type that is
-    /// longer than any of Stigg's is cut short.
+    /// longer than any of Stigg's is cut between two characters.
     pub fn event_type(&self) -> Option<&[u8]> {
         self.event_type.as_deref()
     }
@@ -169,7 +170,7 @@ impl Filter {
         }
         let event_type = &mut self.event_type;
         let call = environment.mapping.map(body, |kind| {
-            *event_type = Some(kind.iter().copied().take(EVENT_TYPE_MAX).collect());
+            *event_type = Some(json::start(kind, EVENT_TYPE_MAX).to_vec());
         })?;
         let (size, limit) = (call.size(body.len()), environment.max_call_bytes);
         if size > limit { Err(Rejection::CallTooLarge(Excess { size, limit }).into()) } else { Ok(call) }

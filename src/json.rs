@@ -161,6 +161,26 @@ impl Decoded {
     }
 }
 
+/// The start of a string as it is written between its quotes, of at most `max` bytes. It ends before a character or an
+/// escape, not inside one.
+pub fn start(raw: &[u8], max: usize) -> &[u8] {
+    if raw.len() <= max {
+        return raw;
+    }
+    let (mut at, mut end) = (0_usize, 0);
+    for piece in (Pieces { rest: raw }) {
+        if at > max {
+            break;
+        }
+        let continues_a_character = piece.raw.first().is_some_and(|b| b & 0xC0 == 0x80);
+        if !continues_a_character {
+            end = at;
+        }
+        at = at.saturating_add(piece.raw.len());
+    }
+    raw.get(..end).unwrap_or_default()
+}
+
 struct Pieces<'a> {
     rest: &'a [u8],
 }

@@ -1,11 +1,10 @@
 //! The commands that a user calls, and the code they share.
 
-#![deny(clippy::print_stdout, reason = "`say!` does not panic when nobody reads the output")]
-
 pub mod explain;
 pub mod run;
 pub mod send;
 
+mod calls;
 mod debugger;
 mod decision;
 mod difference;

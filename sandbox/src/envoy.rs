@@ -5,7 +5,10 @@ mod locate;
 mod tap;
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::Permissions;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
@@ -25,7 +28,7 @@ pub use self::config::{Config, FILTER_MISSING, HTTP_CONNECTION_MANAGER, PLUGIN, 
 pub use self::locate::{ENVOY_VERSION, VERSIONS, is_older_than, locate};
 pub use self::tap::{Exchange, Tap};
 
-use crate::http;
+use crate::http::{self, Addr};
 use crate::process::{Process, pin};
 pub use crate::workspace_root;
 
@@ -47,6 +50,9 @@ pub struct Options {
     pub patience: Duration,
     /// The processors it may run on; any, if the list is empty.
     pub cpus: Vec<usize>,
+    /// Whether only this user reaches its admin interface, on a socket in a folder. It has no authentication, and on a
+    /// port it answers any web page that this machine's browser shows.
+    pub private_admin: bool,
 }
 
 impl Default for Options {
@@ -58,6 +64,7 @@ impl Default for Options {
             arguments: Vec::new(),
             patience: Duration::from_secs(60),
             cpus: Vec::new(),
+            private_admin: false,
         }
     }
 }
@@ -74,7 +81,7 @@ impl Options {
 #[derive(Debug)]
 pub struct Envoy {
     process: Process,
-    admin: SocketAddr,
+    admin: Addr,
     listeners: BTreeMap<String, SocketAddr>,
     webhooks: SocketAddr,
     _dir: TempDir,
@@ -127,9 +134,12 @@ pub async fn validate(config: Config, options: Options) -> Result<Validation> {
 }
 
 impl Envoy {
-    /// Starts Envoy and waits until it accepts connections.
-    pub async fn start(config: Config, options: Options) -> Result<Self> {
+    /// Starts Envoy and waits until it takes connections.
+    pub async fn start(mut config: Config, options: Options) -> Result<Self> {
         let dir = temporary_folder()?;
+        if options.private_admin {
+            config = config.admin_at(&dir.path().join("admin"))?;
+        }
         let admin_file = dir.path().join("admin-address");
         let mut command = command(&config, &options, dir.path()).await?;
         command.arg("--admin-address-path").arg(&admin_file);
@@ -143,7 +153,7 @@ impl Envoy {
                 format!("Envoy is not ready after {:?}:\n{}", options.patience, process.log().tail())
             })?,
         };
-        let listeners = listeners(admin).await?;
+        let listeners = listeners(&admin).await?;
         let webhooks = *listeners.get(LISTENER).with_context(|| format!("Envoy has no listener `{LISTENER}`"))?;
         Ok(Self { process, admin, listeners, webhooks, _dir: dir })
     }
@@ -158,24 +168,24 @@ impl Envoy {
         format!("http://{}{path}", self.webhooks)
     }
 
-    /// The address of its admin interface.
-    pub fn admin_addr(&self) -> SocketAddr {
-        self.admin
+    /// Where its admin interface listens: an IP address with a port, or the path of a socket.
+    pub fn admin(&self) -> impl fmt::Display {
+        &self.admin
     }
 
     /// Reads from its admin interface.
     pub async fn admin_get(&self, path: &str) -> Result<String> {
-        admin(self.admin, Method::GET, path).await
+        admin(&self.admin, Method::GET, path).await
     }
 
     /// Sends a command to its admin interface.
     pub async fn admin_post(&self, path: &str) -> Result<String> {
-        admin(self.admin, Method::POST, path).await
+        admin(&self.admin, Method::POST, path).await
     }
 
     /// A counter or gauge. Envoy creates many of them on first use, so a missing one is 0.
     pub async fn stat(&self, name: &str) -> Result<u64> {
-        stat(self.admin, name).await
+        stat(&self.admin, name).await
     }
 
     /// Waits until a counter or gauge has at least this value.
@@ -227,7 +237,7 @@ impl Envoy {
 
     /// Watches the traffic through the tap that [`Config::tapped`] adds, from now on. Only one can watch at a time.
     pub async fn tap(&self) -> Result<Tap> {
-        Tap::open(self.admin).await
+        Tap::open(self.admin.clone()).await
     }
 
     /// Its process id.
@@ -258,11 +268,15 @@ impl Envoy {
     }
 }
 
-/// How often to poll a condition that nothing reports.
+/// The admin interface answers to any name.
+const ADMIN_HOST: &str = "localhost";
+
+/// How often a condition is looked at that nobody reports.
 const POLL: Duration = Duration::from_millis(10);
 
+/// A folder that no other user may enter.
 fn temporary_folder() -> Result<TempDir> {
-    Ok(tempfile::Builder::new().prefix("envoy-").tempdir()?)
+    Ok(tempfile::Builder::new().prefix("envoy-").permissions(Permissions::from_mode(0o700)).tempdir()?)
 }
 
 /// Envoy's command line for this configuration.
@@ -290,13 +304,13 @@ async fn command(config: &Config, options: &Options, dir: &Path) -> Result<Comma
     Ok(command)
 }
 
-/// Waits until Envoy accepts connections, and returns the address of its admin interface.
-async fn ready(admin_file: &Path) -> SocketAddr {
+/// Waits until Envoy takes connections, and returns where its admin interface is.
+async fn ready(admin_file: &Path) -> Addr {
     loop {
-        if let Some(addr) = std::fs::read_to_string(admin_file).ok().and_then(|addr| addr.trim().parse().ok())
-            && admin(addr, Method::GET, "/ready").await.is_ok_and(|state| state.trim() == "LIVE")
-            // It claims to be live a moment before its workers listen.
-            && stat(addr, "listener_manager.workers_started").await.is_ok_and(|started| started == 1)
+        if let Some(addr) = std::fs::read_to_string(admin_file).ok().and_then(|addr| admin_addr(addr.trim()))
+            && admin(&addr, Method::GET, "/ready").await.is_ok_and(|state| state.trim() == "LIVE")
+            // It says to be live a moment before its workers listen.
+            && stat(&addr, "listener_manager.workers_started").await.is_ok_and(|started| started == 1)
         {
             return addr;
         }
@@ -304,7 +318,15 @@ async fn ready(admin_file: &Path) -> SocketAddr {
     }
 }
 
-async fn listeners(addr: SocketAddr) -> Result<BTreeMap<String, SocketAddr>> {
+/// Reads what Envoy writes to its admin address file.
+fn admin_addr(text: &str) -> Option<Addr> {
+    match text.starts_with('/') {
+        true => Some(Addr::Unix(text.into())),
+        false => text.parse().ok().map(Addr::Tcp),
+    }
+}
+
+async fn listeners(addr: &Addr) -> Result<BTreeMap<String, SocketAddr>> {
     let answer: Value = serde_json::from_str(&admin(addr, Method::GET, "/listeners?format=json").await?)?;
     let statuses = answer["listener_statuses"].as_array().context("Envoy lists no listeners")?;
     statuses
@@ -320,16 +342,16 @@ async fn listeners(addr: SocketAddr) -> Result<BTreeMap<String, SocketAddr>> {
         .collect()
 }
 
-async fn stat(addr: SocketAddr, name: &str) -> Result<u64> {
+async fn stat(addr: &Addr, name: &str) -> Result<u64> {
     let stats = admin(addr, Method::GET, "/stats").await?;
     let value = stats.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
     value.map_or(Ok(0), |value| value.parse().with_context(|| format!("{name} is {value}, which is not a number")))
 }
 
-async fn admin(addr: SocketAddr, method: Method, path: &str) -> Result<String> {
+async fn admin(addr: &Addr, method: Method, path: &str) -> Result<String> {
     let request =
-        Request::builder().method(&method).uri(path).header(HOST, addr.to_string()).body(Full::new(Bytes::new()))?;
-    let response = http::send(addr, request).await?;
+        Request::builder().method(&method).uri(path).header(HOST, ADMIN_HOST).body(Full::new(Bytes::new()))?;
+    let response = http::send(addr.clone(), request).await?;
     let status = response.status();
     let body = String::from_utf8_lossy(response.body()).into_owned();
     ensure!(status.is_success(), "{method} {path} on Envoy's admin interface: {status}: {body}");

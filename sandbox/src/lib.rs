@@ -4,6 +4,12 @@
 //! `make run`, the integration tests and the benchmarks all use these three. Nothing leaves the loopback interface, the
 //! system chooses the ports, and every process ends when its value is dropped.
 
+#![deny(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "`say!` and `note` do not panic when nobody reads the output"
+)]
+
 use std::path::Path;
 
 pub mod envoy;

@@ -1,6 +1,12 @@
 //! The commands of the sandbox: `run` runs the filter in a real Envoy, `send` sends it events, `explain` says what it does
 //! with them.
 
+#![deny(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "`say!` and `note` do not panic when nobody reads the output"
+)]
+
 mod commands;
 
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! Standard output that may be closed, as in `sandbox explain | head`: the program then ends quietly.
+//! Standard output and standard error that may be closed, as in `sandbox explain | head`: the program then ends quietly.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
@@ -38,13 +38,18 @@ pub fn line(text: fmt::Arguments<'_>) -> Result<()> {
     }
 }
 
-/// The exit code. An error is reported, except that nobody reads the output.
+/// Prints a line to standard error, if anybody reads it.
+pub fn note(text: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// What the program ends with. An error is reported, unless nobody reads the output.
 pub fn exit_code(result: Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<Closed>() => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("Error: {error:#}");
+            note(format_args!("Error: {error:#}"));
             ExitCode::FAILURE
         }
     }

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use crate::output::note;
 use crate::process::die_with_parent;
 use crate::workspace_root;
 
@@ -29,9 +30,9 @@ pub fn install(
         return Ok(home);
     }
 
-    eprintln!("Installing {} below {}", requirements.join(", "), home.display());
-    // Only a complete installation gets the final name.
-    let staging = tempfile::Builder::new().prefix(".staging-").tempdir_in(&target)?;
+    note(format_args!("Installing {} below {}", requirements.join(", "), home.display()));
+    // Only a whole installation gets the name it is looked for by.
+    let staging = tempfile::Builder::new().prefix(".wheel-").tempdir_in(&target)?;
     let staged = unpack(staging.path(), requirements)
         .and_then(|wheel| prepare(&wheel).map(|()| wheel))
         .with_context(|| format!("cannot install {}", requirements.join(", ")))?;

@@ -45,7 +45,42 @@ fn no_manifest_has_a_secret_in_it() -> Result<()> {
     Ok(())
 }
 
-/// The commands on the page on deployment that begin with this text, each with its continuation lines.
+/// A container's own security context comes before its pod's.
+#[test]
+fn every_container_has_as_few_rights_as_it_needs() -> Result<()> {
+    let mut containers = 0;
+    for manifest in for_clusters()? {
+        let pod = &manifest["spec"]["template"]["spec"];
+        for container in ["initContainers", "containers"].iter().flat_map(|kind| each(&pod[kind])) {
+            let context = |field: &str| match &container["securityContext"][field] {
+                Value::Null => &pod["securityContext"][field],
+                own => own,
+            };
+            for (field, expected) in [
+                ("seccompProfile", json!({ "type": "RuntimeDefault" })),
+                ("runAsNonRoot", json!(true)),
+                ("allowPrivilegeEscalation", json!(false)),
+                ("readOnlyRootFilesystem", json!(true)),
+                ("capabilities", json!({ "drop": ["ALL"] })),
+            ] {
+                assert_eq!(*context(field), expected, "{field} in {manifest}");
+            }
+            containers += 1;
+        }
+    }
+    assert_eq!(containers, 2, "one for Kubernetes, one for Istio");
+    let compose = Manifests::read("compose.yaml")?.the_only()?;
+    for service in compose["services"].as_object().context("no services")?.values() {
+        assert_eq!(service["read_only"], true);
+        assert_eq!(
+            (texts(&service["cap_drop"]), texts(&service["security_opt"])),
+            (vec!["ALL"], vec!["no-new-privileges:true"])
+        );
+    }
+    Ok(())
+}
+
+/// The commands of the page on deployment that begin like this, each with the lines that continue it.
 fn commands(beginning: &str) -> Result<Vec<String>> {
     let page = std::fs::read_to_string(workspace_root().join("docs/deployment.md"))?.replace("\\\n", "");
     Ok(page.lines().map(str::trim).filter(|line| line.starts_with(beginning)).map(str::to_owned).collect())

@@ -194,6 +194,28 @@ fn a_redacted_event_takes_the_place_of_the_body() {
     assert!(replaced.ends_with(r#""properties":{"type":"customer.updated","customer":{"id":"acme"}}}"#), "{replaced}");
 }
 
+/// 64 bytes at most. Half a character would make the line in the access log invalid UTF-8, and half an escape would say
+/// something else.
+#[test]
+fn a_long_type_is_logged_up_to_the_last_whole_character() {
+    for (tail, logged) in [
+        ("aaaa and more", "aaaa"),
+        ("aa€ and more", "aa"),
+        ("a€ and more", "a€"),
+        ("😀 and more", "😀"),
+        ("a😀 and more", "a"),
+        (r"aaa\n and more", "aaa"),
+        (r"aa\n and more", r"aa\n"),
+        (r"\u00e9 and more", ""),
+        (r"\ud83d\ude00 and more", ""),
+    ] {
+        let start = "x".repeat(60);
+        let mut host = Fake::new(format!(r#"{{"type":"{start}{tail}","customer":{{"id":"acme"}}}}"#));
+        serve(holding(), &mut host);
+        assert_eq!(host.calls[0], format!("property stigg_event: {start}{logged}"), "{tail}");
+    }
+}
+
 #[test]
 fn trailers_end_a_body_and_do_not_reach_segment() {
     let mut host = Fake::new(EVENT);

@@ -62,7 +62,7 @@ pub enum Properties {
 }
 
 impl Difference {
-    /// Compares them; none if one of them is not JSON, or is nested too deep.
+    /// Compares them; none if one of them is not JSON.
     pub fn between(event: &str, call: &str) -> Option<Self> {
         let mut paths = Paths::default();
         let call_lines = pretty::lines(call, ROOT, &mut paths)?;
@@ -75,9 +75,10 @@ impl Difference {
             return Some(Self { rows, properties: Properties::Missing });
         };
 
-        let is_inside = |line: &Line| paths.starts_with(line.path, place);
-        let start = call_lines.iter().position(is_inside).unwrap_or(call_lines.len());
-        let end = call_lines.iter().rposition(is_inside).map_or(start, |last| last + 1);
+        // The event's first line and its last one.
+        let is_place = |line: &Line| line.path == place;
+        let start = call_lines.iter().position(is_place).unwrap_or(call_lines.len());
+        let end = call_lines.iter().rposition(is_place).map_or(start, |last| last + 1);
         let mut rows: Vec<_> = call_lines[..start].iter().map(Row::added).collect();
         // What stays keeps its order.
         let mut stayed = call_lines[start..end].iter().peekable();

@@ -7,14 +7,15 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use sandbox::fixtures;
 use sandbox::say;
-use serde_json::Value;
 use stigg_segment::config::{Config, Environment};
 use stigg_segment::filter::{Filter, Step};
+use stigg_segment::headers::without_query;
 use stigg_segment::mapping::Call;
 use stigg_segment::reply::{Ignored, Reply};
 use stigg_segment::verify::{SECRET_HEADER, Verification};
 
-use super::decision::{ANY_SECRET, explain_origins, parse};
+use super::calls::{calls, shown};
+use super::decision::{ANY_SECRET, parse, why};
 use super::difference::{Difference, Properties};
 use super::endpoint::PATH;
 use super::pretty::pretty;
@@ -44,7 +45,7 @@ pub fn explain(options: &Options) -> Result<()> {
     for warning in &config.warnings {
         say!("{:12}{warning}", "warning");
     }
-    let environment = config.environment(options.path.as_bytes());
+    let environment = config.environment(without_query(options.path.as_bytes()));
     let step = step(config, environment.as_deref(), &options.path, &event);
     match (step, &environment) {
         (Step::Forward(_, call), Some(environment)) => show_call(&call, environment, &event),
@@ -89,22 +90,26 @@ fn show_call(call: &Call, environment: &Environment, event: &[u8]) -> Result<()>
     let origins = environment.mapping.origins(event).map_err(|reply| anyhow::anyhow!("{}", reply.code()))?;
     let properties = call.properties.as_deref().unwrap_or(event);
     let body = String::from_utf8([&call.head, properties, &call.tail].concat())?;
-    let json: Value = serde_json::from_str(&body)?;
-    let calls = json["batch"].as_array();
-    let track = calls.and_then(|calls| calls.first()).unwrap_or(&json);
+    let calls = calls(body.as_bytes());
+    let track = *calls.first().context("an empty batch")?;
 
-    let kinds = calls.into_iter().flatten().filter_map(|call| call["type"].as_str()).collect::<Vec<_>>();
-    let what = if kinds.is_empty() { "a track call".to_owned() } else { format!("a batch: {}", kinds.join(", ")) };
+    let what = match calls.as_slice() {
+        [_] => "a track call".to_owned(),
+        batch => {
+            let kinds: Vec<_> = batch.iter().map(|call| shown(call, "type").replace('"', "")).collect();
+            format!("a batch: {}", kinds.join(", "))
+        }
+    };
     say!("{:12}sent to Segment as {what}", "decision");
-    for (field, origin) in explain_origins(&origins) {
-        match &track[field] {
-            Value::Null => say!("{field:12}left out: {origin}"),
+    for (field, origin) in why(&origins) {
+        match shown(track, field).as_str() {
+            "null" => say!("{field:12}left out: {origin}"),
             value => say!("{field:12}{value}, {origin}"),
         }
     }
-    let difference = Difference::between(std::str::from_utf8(event)?, &body);
-    match difference.map(|difference| difference.properties) {
-        Some(Properties::Without(paths)) => say!("{:12}the event without {}", "properties", paths.join(", ")),
+    let difference = Difference::between(std::str::from_utf8(event)?, &body).context("the call is not JSON")?;
+    match difference.properties {
+        Properties::Without(paths) => say!("{:12}the event without {}", "properties", paths.join(", ")),
         _ => say!("{:12}the event, byte for byte", "properties"),
     }
     say!("{:12}{} bytes, of at most {}", "body", event.len(), environment.max_body_bytes);

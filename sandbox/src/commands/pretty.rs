@@ -7,128 +7,129 @@ use stigg_segment::json::Reader;
 /// Lines do not get wider than this where it can be helped.
 const WIDTH: usize = 100;
 
-/// Deeper values are not taken apart: nobody could read them, and the stack is limited.
+/// Deeper values stay on one line: nobody could read them, and the indentation alone would fill the screen.
 const DEEPEST: usize = 100;
 
-/// Breaks a JSON text into indented lines, but only what does not fit on one. A text that is not JSON, or is nested too
-/// deep, stays as it is.
+/// Breaks a JSON text into indented lines, but only what does not fit on one. A text that is not JSON stays as it is.
 pub fn pretty(json: &str) -> String {
-    let Some(value) = Node::read(json) else { return json.to_owned() };
+    let Some(tokens) = read(json) else { return json.to_owned() };
     let mut out = String::new();
-    value.write(0, &mut out);
+    // The values around this place that are broken into lines.
+    let mut depth = 0;
+    // Where a value ends that is written on one line.
+    let mut compact_until = 0;
+    let mut first = true;
+    for (number, token) in tokens.iter().enumerate() {
+        let is_compact = number < compact_until;
+        if !matches!(token.kind, Kind::End) && !first {
+            out.push(',');
+        }
+        if !is_compact {
+            depth -= usize::from(matches!(token.kind, Kind::End));
+            if number > 0 {
+                new_line(2 * depth, &mut out);
+            }
+        }
+        token.write_key(if is_compact { ":" } else { ": " }, &mut out);
+        out.push_str(token.text);
+        first = matches!(token.kind, Kind::Start { .. });
+        if let Kind::Start { end, width } = token.kind
+            && !is_compact
+        {
+            let column = out.len() - out.rfind('\n').map_or(0, |newline| newline + 1);
+            if depth == DEEPEST || column - 1 + width <= WIDTH {
+                compact_until = end + 1;
+            } else {
+                depth += 1;
+            }
+        }
+    }
     out
 }
 
-/// A value, taken apart.
-struct Node<'a> {
-    /// The key as it is written, without its quotes; none in an array.
+/// A scalar, or the start or end of an array or object. A list of them takes no recursion to walk over, however deep the
+/// text is nested.
+struct Token<'a> {
+    /// The key as it is written, without its quotes; none in an array and at an end.
     key: Option<&'a str>,
-    /// The text of a scalar, or the brackets of an array or object.
+    /// The text of a scalar or of an empty value, or a bracket.
     text: &'a str,
-    members: Vec<Node<'a>>,
-    /// The width on one line, without the key.
-    width: usize,
+    kind: Kind,
 }
 
-impl<'a> Node<'a> {
-    fn read(json: &'a str) -> Option<Self> {
-        let mut reader = Reader::new(json.as_bytes());
-        let value = Self::next(json, &mut reader, None, 0)?;
-        reader.end().ok()?;
-        Some(value)
-    }
+enum Kind {
+    Scalar,
+    Start {
+        /// The number of the token that ends the value.
+        end: usize,
+        /// The width of the value on one line, without the key.
+        width: usize,
+    },
+    End,
+}
 
-    fn next(json: &'a str, reader: &mut Reader<'a>, key: Option<&'a str>, depth: usize) -> Option<Self> {
-        let start = reader.at_value();
-        let is_object = reader.enter_object();
-        if !is_object && !reader.enter_array() {
-            reader.value().ok()?;
-            let text = &json[start..reader.position()];
-            return Some(Self { key, text, members: Vec::new(), width: text.len() });
-        }
-        if depth == DEEPEST {
-            return None;
-        }
-        let mut members = Vec::new();
-        loop {
-            let first = members.is_empty();
-            let key = if is_object {
-                let Some(key) = reader.member(first).ok()? else { break };
-                Some(std::str::from_utf8(key.raw()).ok()?)
-            } else if reader.element(first).ok()? {
-                None
-            } else {
-                break;
-            };
-            members.push(Self::next(json, reader, key, depth + 1)?);
-        }
-        let width = |member: &Self| member.width + member.key.map_or(0, |key| key.len() + 3);
-        let width = members.iter().map(width).sum::<usize>() + members.len().saturating_sub(1) + 2;
-        Some(Self { key, text: if is_object { "{}" } else { "[]" }, members, width })
-    }
-
-    /// Writes it without white space.
-    fn write_compact(&self, out: &mut String) {
-        if self.members.is_empty() {
-            return out.push_str(self.text);
-        }
-        out.push_str(&self.text[..1]);
-        for (number, member) in self.members.iter().enumerate() {
-            if number > 0 {
-                out.push(',');
-            }
-            member.write_key(":", out);
-            member.write_compact(out);
-        }
-        out.push_str(&self.text[1..]);
-    }
-
-    /// Writes it after what is already on the line.
-    fn write(&self, indent: usize, out: &mut String) {
-        let column = out.len() - out.rfind('\n').map_or(0, |newline| newline + 1);
-        if self.members.is_empty() || column + self.width <= WIDTH {
-            return self.write_compact(out);
-        }
-        out.push_str(&self.text[..1]);
-        for (number, member) in self.members.iter().enumerate() {
-            if number > 0 {
-                out.push(',');
-            }
-            new_line(indent + 2, out);
-            member.write_key(": ", out);
-            member.write(indent + 2, out);
-        }
-        new_line(indent, out);
-        out.push_str(&self.text[1..]);
-    }
-
+impl Token<'_> {
     fn write_key(&self, colon: &str, out: &mut String) {
         if let Some(key) = self.key {
             out.extend(["\"", key, "\"", colon]);
         }
     }
+}
 
-    /// Adds its lines to those before.
-    fn write_lines(&self, path: PathId, depth: usize, paths: &mut Paths<'a>, lines: &mut Vec<Line>) {
-        let mut text = String::new();
-        self.write_key(": ", &mut text);
-        if self.members.is_empty() {
-            text.push_str(self.text);
-            return lines.push(Line { path, depth, text });
-        }
-        text.push_str(&self.text[..1]);
-        lines.push(Line { path, depth, text });
-        for (number, member) in self.members.iter().enumerate() {
-            if number > 0
-                && let Some(before) = lines.last_mut()
-            {
-                before.text.push(',');
+/// Takes a text apart; none if it is not JSON.
+fn read(json: &str) -> Option<Vec<Token<'_>>> {
+    let mut reader = Reader::new(json.as_bytes());
+    let mut tokens: Vec<Token<'_>> = Vec::new();
+    // The number of the token that starts each value around this place, and the width of what is in it so far.
+    let mut around: Vec<(usize, usize)> = Vec::new();
+    let mut first = true;
+    loop {
+        let mut key = None;
+        if let Some((start, width)) = around.last_mut() {
+            let is_object = tokens.get(*start)?.text == "{";
+            let has_next = if is_object {
+                key = reader.member(first).ok()?.map(|key| std::str::from_utf8(key.raw())).transpose().ok()?;
+                key.is_some()
+            } else {
+                reader.element(first).ok()?
+            };
+            *width += usize::from(has_next && !first) + key.map_or(0, |key| key.len() + 3);
+            if !has_next {
+                let (start, width) = around.pop()?;
+                let end = tokens.len();
+                let started = tokens.get_mut(start)?;
+                if end == start + 1 {
+                    (started.text, started.kind) = (if is_object { "{}" } else { "[]" }, Kind::Scalar);
+                } else {
+                    started.kind = Kind::Start { end, width };
+                    tokens.push(Token { key: None, text: if is_object { "}" } else { "]" }, kind: Kind::End });
+                }
+                if let Some((_, outer)) = around.last_mut() {
+                    *outer += width;
+                }
+                first = false;
+                if around.is_empty() {
+                    break;
+                }
+                continue;
             }
-            let step = member.key.map_or(Step::Element(number), Step::Member);
-            member.write_lines(paths.enter(path, step), depth + 1, paths, lines);
         }
-        lines.push(Line { path, depth, text: self.text[1..].to_owned() });
+        let start = reader.at_value();
+        first = reader.enter_object() || reader.enter_array();
+        if first {
+            around.push((tokens.len(), 2));
+        } else {
+            reader.value().ok()?;
+        }
+        let text = &json[start..reader.position()];
+        tokens.push(Token { key, text, kind: Kind::Scalar });
+        if !first {
+            let Some((_, width)) = around.last_mut() else { break };
+            *width += text.len();
+        }
     }
+    reader.end().ok()?;
+    Some(tokens)
 }
 
 fn new_line(indent: usize, out: &mut String) {
@@ -147,10 +148,31 @@ pub struct Line {
     pub text: String,
 }
 
-/// The lines of a JSON text that is the value at `path`; none if it is not JSON, or nested too deep.
+/// The lines of a JSON text that is the value at `path`; none if it is not JSON.
 pub fn lines<'a>(json: &'a str, path: PathId, paths: &mut Paths<'a>) -> Option<Vec<Line>> {
-    let mut lines = Vec::new();
-    Node::read(json)?.write_lines(path, 0, paths, &mut lines);
+    let mut lines: Vec<Line> = Vec::new();
+    // The path of each value around this place, and the number of its next member.
+    let mut around: Vec<(PathId, usize)> = Vec::new();
+    for token in read(json)? {
+        let path = if let Kind::End = token.kind {
+            around.pop()?.0
+        } else if let Some((parent, number)) = around.last_mut() {
+            if *number > 0 {
+                lines.last_mut()?.text.push(',');
+            }
+            *number += 1;
+            paths.enter(*parent, token.key.map_or(Step::Element(*number - 1), Step::Member))
+        } else {
+            path
+        };
+        let mut text = String::new();
+        token.write_key(": ", &mut text);
+        text.push_str(token.text);
+        lines.push(Line { path, depth: around.len(), text });
+        if let Kind::Start { .. } = token.kind {
+            around.push((path, 0));
+        }
+    }
     Some(lines)
 }
 
@@ -191,12 +213,7 @@ impl<'a> Paths<'a> {
         steps.iter().try_fold(path, |path, step| self.numbers.get(&(path, *step)).copied())
     }
 
-    /// Whether a path leads to the value at another path, or into it.
-    pub fn starts_with(&self, path: PathId, start: PathId) -> bool {
-        path == start || self.split_last(path).is_some_and(|(parent, _)| self.starts_with(parent, start))
-    }
-
-    /// The keys and numbers that lead from a value to one inside it, joined with dots.
+    /// The keys and numbers that lead from a value to one inside it, joined with dots. Long keys are cut.
     pub fn name(&self, path: PathId, start: PathId) -> String {
         let mut steps = Vec::new();
         let mut path = path;
@@ -204,6 +221,7 @@ impl<'a> Paths<'a> {
             && let Some((parent, step)) = self.split_last(path)
         {
             steps.push(match step {
+                Step::Member(key) if key.len() > WIDTH => format!("{}…", key.chars().take(WIDTH).collect::<String>()),
                 Step::Member(key) => key.to_owned(),
                 Step::Element(number) => number.to_string(),
             });
@@ -278,11 +296,20 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_is_not_json_or_is_too_deep_stays_as_it_is() {
-        let deep = format!("{} 1 {}", "[".repeat(100_000), "]".repeat(100_000));
-        for json in ["{\"a\": ", "{} {}", &deep] {
+    fn a_text_that_is_not_json_stays_as_it_is() {
+        for json in ["{\"a\": ", "{} {}", "[1,]", "{\"a\"}", ""] {
             assert_eq!(pretty(json), json);
             assert_eq!(super::lines(json, ROOT, &mut Paths::default()), None);
         }
+    }
+
+    #[test]
+    fn any_depth_is_read_and_a_great_one_stays_on_one_line() {
+        const DEPTH: usize = 100_000;
+        let deep = format!("{}1{}", "[".repeat(DEPTH), "]".repeat(DEPTH));
+        let shown = pretty(&deep);
+        assert_eq!(shown.lines().count(), 2 * DEEPEST + 1);
+        assert_eq!(shown.split_whitespace().collect::<String>(), deep);
+        assert_eq!(super::lines(&deep, ROOT, &mut Paths::default()).unwrap().len(), 2 * DEPTH + 1);
     }
 }

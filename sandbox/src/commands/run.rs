@@ -1,9 +1,10 @@
 //! `sandbox run`.
 
 use std::convert::Infallible;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::iter::repeat_with;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,6 +20,7 @@ use serde_json::{Map, Value};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast::error::RecvError;
 
+use super::calls::{calls, shown};
 use super::debugger::{self, Webhooks};
 use super::endpoint::{self, Endpoint, PATH};
 use super::pretty::pretty;
@@ -62,8 +64,16 @@ pub async fn run(options: Options) -> Result<()> {
 /// Becomes Envoy, so that its output and the signals to it are its own affair.
 fn with_segment() -> Result<Infallible> {
     let binary = envoy::locate()?;
+    let folder = Path::new("target/with-segment");
+    let (config, admin) = (folder.join("envoy.json"), folder.join("admin"));
+    let absolute = workspace_root().join(folder);
+    fs::create_dir_all(&absolute)?;
+    fs::set_permissions(&absolute, Permissions::from_mode(0o700))?;
+    fs::write(workspace_root().join(&config), Config::shipped()?.admin_at(&admin)?.to_string())?;
     let error = Command::new(&binary)
-        .args(["--config-path", "envoy.yaml", "--disable-hot-restart"])
+        .arg("--config-path")
+        .arg(&config)
+        .arg("--disable-hot-restart")
         .current_dir(workspace_root())
         .exec();
     Err(error).with_context(|| format!("cannot run {}", binary.display()))
@@ -96,6 +106,7 @@ async fn serve(options: Options) -> Result<Infallible> {
     let secret = made_up();
     let mut envoy_options = envoy::Options::default().env(WRITE_KEY, &made_up()).env(WEBHOOK_SECRET, &secret);
     envoy_options.arguments = ["--file-flush-interval-msec", ACCESS_LOG_MS].map(str::to_owned).into();
+    envoy_options.private_admin = true;
     let mut calls = segment.subscribe();
     let envoy = Envoy::start(config, envoy_options).await?;
     let mut tap = envoy.tap().await?;
@@ -180,7 +191,7 @@ fn welcome(envoy: &Envoy, segment: &Segment, endpoint: &Endpoint, urls: &[String
 Every webhook, what became of it, and buttons that send some: http://{debugger}
 
 Envoy takes Stigg's webhooks at {urls} and sends track calls to a stand-in for Segment at https://{segment}.
-Envoy's admin interface is at http://{admin}.
+Envoy's admin interface: curl --unix-socket {admin} http://localhost
 
 Send an event about a customer, which becomes the track call shown below (or `make send` in another terminal):
 
@@ -196,13 +207,13 @@ Ctrl-C ends all of it.
 ",
         urls = urls.join(" and "),
         segment = segment.addr(),
-        admin = envoy.admin_addr(),
+        admin = envoy.admin(),
     );
     Ok(())
 }
 
 fn show(call: &Call) -> Result<()> {
-    let json = call.json();
+    let track = calls(&call.body).first().copied().unwrap_or(&call.body);
     let seconds = call.arrived.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     say!(
         "{:02}:{:02}:{:02} UTC  {}  event {}  userId {}  {} bytes  {}",
@@ -210,8 +221,8 @@ fn show(call: &Call) -> Result<()> {
         seconds / 60 % 60,
         seconds % 60,
         call.path,
-        json["event"],
-        json["userId"],
+        shown(track, "event"),
+        shown(track, "userId"),
         call.body.len(),
         call.status.map_or("not answered".to_owned(), |status| format!("answered {status}")),
     );

@@ -149,6 +149,11 @@ impl Config {
         Ok(self)
     }
 
+    /// Moves the admin interface to a socket that only this user may open, at this path.
+    pub fn admin_at(self, socket: &Path) -> Result<Self> {
+        self.set("/admin/address", json!({ "pipe": { "path": socket, "mode": 0o600 } }))
+    }
+
     /// Where the filter's module is.
     pub fn module_file(&self) -> Result<PathBuf> {
         let path = format!("{PLUGIN}/vm_config/code/local/filename");

@@ -1,8 +1,6 @@
 //! Watches the traffic through Envoy with Envoy's
 //! [tap filter](https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/tap_filter).
 
-use std::net::SocketAddr;
-
 use anyhow::{Context, Result, bail, ensure};
 use base64ct::{Base64, Encoding};
 use bytes::Bytes;
@@ -13,7 +11,8 @@ use hyper::{Method, Request};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
-use crate::http::{self, Connection};
+use super::ADMIN_HOST;
+use crate::http::{self, Addr, Connection};
 
 /// The name that the filter and its only listener agree on.
 const CONFIG_ID: &str = "webhooks";
@@ -52,7 +51,7 @@ pub struct Tap {
 }
 
 impl Tap {
-    pub(super) async fn open(admin: SocketAddr) -> Result<Self> {
+    pub(super) async fn open(admin: Addr) -> Result<Self> {
         let wanted = json!({
             "config_id": CONFIG_ID,
             "tap_config": {
@@ -67,7 +66,7 @@ impl Tap {
         let request = Request::builder()
             .method(Method::POST)
             .uri("/tap")
-            .header(HOST, admin.to_string())
+            .header(HOST, ADMIN_HOST)
             .body(Full::new(Bytes::from(wanted.to_string())))?;
         let (connection, response) = http::open(admin, request).await?;
         let status = response.status();

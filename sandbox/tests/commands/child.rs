@@ -1,10 +1,10 @@
 //! `sandbox run` as a child process, as `make run` starts it.
 
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -16,7 +16,13 @@ use tempfile::TempDir;
 /// Longer than any step takes.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A running `sandbox run`. Dropping it ends the process.
+/// The turn to start one. Each looks for free ports before its Envoy takes them; two at once would take the same.
+pub fn turn() -> MutexGuard<'static, ()> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A running `sandbox run`, ended with its value.
 pub struct Run {
     child: Child,
     /// Its output after the welcome.
@@ -37,10 +43,7 @@ impl Run {
 
     /// Starts it with further arguments.
     pub fn start_with(arguments: &[&str]) -> Result<Self> {
-        // It looks for free ports before its Envoy takes them; two at once could choose the same.
-        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-        let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-
+        let _turn = turn();
         let (tmp, folder) = (tempfile::tempdir()?, tempfile::tempdir()?);
         let running_file = folder.path().join("sandbox.json");
         let mut command = sandbox("run");
@@ -92,9 +95,9 @@ impl Run {
         Webhook::new(event.into()).secret(self.secret()?).send(self.url()?).await
     }
 
-    /// The address of Envoy's admin interface.
-    pub fn admin(&self) -> Result<SocketAddr> {
-        Ok(self.told("admin interface is at http://", ".\n")?.parse()?)
+    /// The socket of Envoy's admin interface.
+    pub fn admin(&self) -> Result<&Path> {
+        Ok(Path::new(self.told("--unix-socket ", " ")?))
     }
 
     /// Sends it a signal.
@@ -109,9 +112,9 @@ impl Run {
 
     /// Whether Envoy stops listening. The kernel kills it, which takes a moment.
     pub fn envoy_ends(&self) -> Result<bool> {
-        let admin = self.admin()?;
+        let (addr, _) = self.told("curl -i http://", " ")?.split_once('/').context("no path")?;
         let deadline = Instant::now() + PATIENCE;
-        while TcpStream::connect(admin).is_ok() {
+        while TcpStream::connect(addr).is_ok() {
             if Instant::now() > deadline {
                 return Ok(false);
             }

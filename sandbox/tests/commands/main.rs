@@ -4,5 +4,6 @@ mod browser;
 mod child;
 mod debugger;
 mod explain;
+mod output;
 mod run;
 mod send;

@@ -1,6 +1,10 @@
 //! `sandbox run`, as `make run` calls it.
 
-use anyhow::Result;
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+
+use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
@@ -42,6 +46,24 @@ async fn it_ends_in_good_order_when_nobody_reads_its_output() -> Result<()> {
     assert!(run.ended()?.success());
     assert!(run.envoy_ends()?);
     assert!(!run.running_file.exists());
+    Ok(())
+}
+
+/// It has no authentication. On a port it would answer a web page that sends a POST or has its name resolve to loopback.
+#[test]
+fn only_the_user_reaches_envoys_admin_interface() -> Result<()> {
+    let run = Run::start()?;
+    let socket = run.admin()?;
+    let folder = socket.parent().context("no folder")?;
+    for (path, mode) in [(socket, 0o600), (folder, 0o700)] {
+        assert_eq!(path.metadata()?.permissions().mode() & 0o777, mode, "{}", path.display());
+    }
+    let mut admin = UnixStream::connect(socket)?;
+    admin
+        .write_all(b"GET /config_dump?mask=bootstrap.admin HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
+    let mut dump = String::new();
+    admin.read_to_string(&mut dump)?;
+    assert!(dump.contains("\"pipe\"") && !dump.contains("socket_address"), "{dump}");
     Ok(())
 }
 
