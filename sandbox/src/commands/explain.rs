@@ -15,7 +15,7 @@ use stigg_segment::reply::{Ignored, Reply};
 use stigg_segment::verify::{SECRET_HEADER, Verification};
 
 use super::calls::{calls, shown};
-use super::decision::{ANY_SECRET, parse, why};
+use super::decision::{ANY_SECRET, explain_origins, parse};
 use super::difference::{Difference, Properties};
 use super::endpoint::PATH;
 use super::pretty::pretty;
@@ -101,7 +101,7 @@ fn show_call(call: &Call, environment: &Environment, event: &[u8]) -> Result<()>
         }
     };
     say!("{:12}sent to Segment as {what}", "decision");
-    for (field, origin) in why(&origins) {
+    for (field, origin) in explain_origins(&origins) {
         match shown(track, field).as_str() {
             "null" => say!("{field:12}left out: {origin}"),
             value => say!("{field:12}{value}, {origin}"),

@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use anyhow::Result;
 
-use crate::running::{Run, sandbox, turn};
+use crate::child::{Run, sandbox, turn};
 
 /// A pipe that nobody reads.
 fn closed() -> Result<OwnedFd> {
