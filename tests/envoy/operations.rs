@@ -100,7 +100,7 @@ async fn too_many_webhooks_at_once_are_told_to_come_back() -> Result<()> {
 
 #[tokio::test]
 async fn secrets_from_files_are_rotated_under_load_without_a_failed_request() -> Result<()> {
-    if is_too_old((1, 39), "secrets from files").await? {
+    if reads_no_secrets_from_files().await? {
         return Ok(());
     }
     const NEW_SECRET: &str = "whsec-next-91c0";
@@ -166,7 +166,7 @@ async fn secrets_from_files_are_rotated_under_load_without_a_failed_request() ->
 
 #[tokio::test]
 async fn without_a_webhook_secret_nobody_is_let_in() -> Result<()> {
-    if is_too_old((1, 39), "secrets from files").await? {
+    if reads_no_secrets_from_files().await? {
         return Ok(());
     }
     let etc = etc_envoy()?;

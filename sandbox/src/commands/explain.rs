@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use sandbox::fixtures;
 use sandbox::say;
+use sandbox::stigg::PATH;
 use serde_json::Value;
 use stigg_segment::config::{Config, Environment};
 use stigg_segment::filter::{Filter, Step};
@@ -16,7 +17,6 @@ use stigg_segment::verify::{SECRET_HEADER, Verification};
 
 use super::decision::{ANY_SECRET, parse, why};
 use super::difference::{Difference, Properties};
-use super::endpoint::PATH;
 use super::pretty::pretty;
 
 /// What is explained.
