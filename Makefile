@@ -58,15 +58,17 @@ audit: rust ## check licences, sources and known vulnerabilities of all dependen
 	  $(DENY) $$manifest check --disable-fetch advisories || exit 1; done; fi
 
 RUST_VERSION = $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
-msrv: rust ## build the filter with the oldest Rust that Cargo.toml states
-	@rustup toolchain install $(RUST_VERSION) --profile minimal --target $(TARGET) > /dev/null 2>&1 || { echo "rustup cannot install Rust $(RUST_VERSION)" >&2; exit 1; }
-	@for target in '' '--target $(TARGET)'; do \
-	  cargo +$(RUST_VERSION) check --quiet --locked --lib --package stigg-segment-filter --target-dir target/msrv $$target || exit 1; done
+msrv: rust ## build the filter, and check all other packages, with the oldest Rust that Cargo.toml states
+	@output=$$(rustup toolchain install $(RUST_VERSION) --profile minimal --target $(TARGET) 2>&1) || { echo "$$output" >&2; exit 1; }
+	@cargo +$(RUST_VERSION) rustc --quiet --locked --release --target $(TARGET) --target-dir target/msrv --lib --crate-type cdylib
+	@cargo +$(RUST_VERSION) check --quiet --locked --workspace --all-targets --target-dir target/msrv
 
 # The version is beside the filter's name in each file, on a separate line in each manifest, and in each lock file at the
 # packages without a source.
 release: ## change the version everywhere: VERSION (x.y.z); then see CONTRIBUTING.md
 	@echo '$(VERSION)' | grep -Eqx '[0-9]+\.[0-9]+\.[0-9]+' || { echo "which version? make release VERSION=x.y.z" >&2; exit 1; }
+	@awk '/^## / { if (unreleased) exit; unreleased = /\[Unreleased\]/; next } unreleased && NF { found = 1 } END { exit !found }' CHANGELOG.md \
+	  || { echo "CHANGELOG.md has nothing under [Unreleased]" >&2; exit 1; }
 	@old=$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1 | sed 's/\./\\./g'); \
 	files() { find . -name target -prune -o -name corpus -prune -o -name .git -prune -o -type f "$$@" -print; }; \
 	files ! -name '*.lock' ! -name CHANGELOG.md | xargs grep -lI "stigg-segment-filter.*$$old" | xargs sed -i "/stigg-segment-filter/s/\b$$old\b/$(VERSION)/g"; \

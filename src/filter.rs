@@ -11,7 +11,7 @@ use crate::mapping::Call;
 use crate::reply::{Excess, Limit, Rejection, Reply};
 use crate::verify::{SECRET_HEADER, Verdict};
 
-/// The longest `type` that is logged, in bytes. Stigg's longest has 36.
+/// The longest `type` that is logged, in bytes. Stigg's longest has 40.
 const EVENT_TYPE_MAX: usize = 64;
 
 /// What the host does next.

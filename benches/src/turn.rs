@@ -8,7 +8,7 @@ use benches::yardstick::Gateway;
 use sandbox::envoy::{Config, HTTP_CONNECTION_MANAGER, Options};
 use sandbox::process::cpus;
 use sandbox::segment::{self, Recording, Segment, Transport};
-use sandbox::stigg::SECRET_HEADER;
+use sandbox::stigg::{PATH, SECRET_HEADER};
 use serde_json::json;
 
 use crate::load::{self, Load};
@@ -16,7 +16,6 @@ use crate::proc;
 use crate::results::Round;
 
 const SECRET: &str = "whsec_0123456789abcdef0123456789abcdef";
-const PATH: &str = "/webhooks/stigg";
 
 /// The headers of every webhook. The last is for the variants that forward headers unchanged.
 const HEADERS: [(&str, &str); 3] = [

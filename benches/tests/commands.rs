@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use benches::yardstick::{Gateway, Variant};
 use sandbox::envoy::Options;
 use sandbox::segment::Segment;
-use sandbox::stigg::Webhook;
+use sandbox::stigg::{PATH, Webhook};
 use sandbox::{synthetic, workspace_root};
 use serde_json::Value;
 
@@ -105,7 +105,7 @@ async fn reading_nothing_sends_the_same_bytes() -> Result<()> {
         let gateway = Gateway::start(variant, &segment, Ok, options, &[]).await?;
         for size in [512, 31 * 1024] {
             let webhook = Webhook::new(synthetic::event(size, Some("acme"))).secret(secret);
-            assert_eq!(webhook.send(&gateway.envoy.url("/webhooks/stigg")).await?.status, 200);
+            assert_eq!(webhook.send(&gateway.envoy.url(PATH)).await?.status, 200);
         }
         let calls = segment.calls().into_iter().map(|mut call| {
             call.headers.remove("x-request-id");

@@ -13,6 +13,8 @@ use crate::http;
 
 /// The header that proves a webhook's origin.
 pub const SECRET_HEADER: &str = "stigg-webhooks-secret";
+/// The path at which `envoy.yaml` receives webhooks.
+pub const PATH: &str = "/webhooks/stigg";
 
 /// A webhook to be sent.
 #[derive(Debug, Clone)]

@@ -224,6 +224,8 @@ async fn the_container_of_docker_compose_runs_what_is_shipped() -> Result<()> {
 
     let grace = service["stop_grace_period"].as_str().and_then(|period| period.strip_suffix('s'));
     assert!(grace.context("no grace period")?.parse::<u64>()? > container::stop_seconds()?, "killed while it drains");
+    let limit = service["mem_limit"].as_str().and_then(|limit| limit.strip_suffix('m')).context("no limit in MiB")?;
+    assert!(limit.parse::<u64>()? << 20 > container::largest_heap()?, "killed before Envoy sheds load");
 
     let [shell, flag, script] = &texts(&service["healthcheck"]["test"])[1..] else { panic!("{service}") };
     let webhooks = edge.envoy.url("");

@@ -10,17 +10,11 @@ use tests::tools::tool;
 
 use crate::schemas::{Published, misspelt};
 
-/// All manifests for a cluster.
-fn for_clusters() -> Result<Vec<Value>> {
-    let manifests = [Manifests::kubernetes()?, Manifests::read("istio.yaml")?, Manifests::read("envoy-gateway.yaml")?];
-    Ok(manifests.into_iter().flat_map(|manifests| manifests.0).collect())
-}
-
 #[test]
 fn every_manifest_is_what_its_schema_says() -> Result<()> {
     let mut published = Published::new();
     let mut named = vec![("compose".to_owned(), Manifests::read("compose.yaml")?.the_only()?)];
-    for manifest in for_clusters()? {
+    for manifest in Manifests::for_clusters()?.0 {
         named.push((schema_of(&manifest)?, manifest));
     }
     for (name, manifest) in named {
@@ -35,7 +29,7 @@ fn every_manifest_is_what_its_schema_says() -> Result<()> {
 
 #[test]
 fn no_manifest_has_a_secret_in_it() -> Result<()> {
-    for manifest in for_clusters()? {
+    for manifest in Manifests::for_clusters()?.0 {
         assert_ne!(manifest["kind"], "Secret");
         for variable in every(&manifest, "env").into_iter().flat_map(each) {
             let by_reference = variable["valueFrom"] == "HOST" || variable["valueFrom"]["secretKeyRef"].is_object();
@@ -49,7 +43,7 @@ fn no_manifest_has_a_secret_in_it() -> Result<()> {
 #[test]
 fn every_container_has_as_few_rights_as_it_needs() -> Result<()> {
     let mut containers = 0;
-    for manifest in for_clusters()? {
+    for manifest in Manifests::for_clusters()?.0 {
         let pod = &manifest["spec"]["template"]["spec"];
         for container in ["initContainers", "containers"].iter().flat_map(|kind| each(&pod[kind])) {
             let context = |field: &str| match &container["securityContext"][field] {
@@ -98,7 +92,7 @@ fn the_page_creates_the_secrets_that_the_manifests_refer_to() -> Result<()> {
         let data = secret["data"].as_object().context("no data")?;
         keys.entry(name.to_owned()).or_default().extend(data.keys().cloned());
     }
-    for reference in for_clusters()?.iter().flat_map(|manifest| every(manifest, "secretKeyRef")) {
+    for reference in Manifests::for_clusters()?.0.iter().flat_map(|manifest| every(manifest, "secretKeyRef")) {
         let created = keys.get(reference["name"].as_str().context("no name")?).context("no such Secret")?;
         let there = reference["key"].as_str().is_some_and(|key| created.contains(key));
         assert!(there || reference["optional"] == true, "{reference}, of {created:?}");

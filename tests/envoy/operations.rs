@@ -119,7 +119,7 @@ async fn strangers_take_nothing_from_the_rate_limit() -> Result<()> {
 
 #[tokio::test]
 async fn secrets_from_files_are_rotated_under_load_without_a_failed_request() -> Result<()> {
-    if is_too_old((1, 39), "secrets from files").await? {
+    if reads_no_secrets_from_files().await? {
         return Ok(());
     }
     const NEW_SECRET: &str = "whsec-next-91c0";
@@ -183,7 +183,7 @@ async fn secrets_from_files_are_rotated_under_load_without_a_failed_request() ->
 
 #[tokio::test]
 async fn without_a_webhook_secret_nobody_is_let_in() -> Result<()> {
-    if is_too_old((1, 39), "secrets from files").await? {
+    if reads_no_secrets_from_files().await? {
         return Ok(());
     }
     // The second is what an editor makes of "new" in UTF-16.

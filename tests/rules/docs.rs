@@ -7,7 +7,9 @@ use anyhow::{Context, Result};
 use sandbox::envoy::workspace_root;
 use serde_json::Value;
 use stigg_segment::config::Config;
+use stigg_segment::metrics::Metric;
 use stigg_segment::pattern::Pattern;
+use stigg_segment::reply::{Ignored, Rejection};
 use tests::fixtures::{Fixture, fixtures};
 use tests::outcome::*;
 use tests::pages::{blocks, pages, read};
@@ -100,6 +102,32 @@ fn every_field_is_explained_with_its_default() -> Result<()> {
             assert_eq!(told, default, "{field}");
         }
     }
+    Ok(())
+}
+
+/// The names in a column of the table in a section of the page on operations.
+fn listed(section: &str, column: usize) -> Result<BTreeSet<String>> {
+    let page = read("docs/operations.md")?;
+    let (_, section) = page.split_once(&format!("\n## {section}\n")).context(section.to_owned())?;
+    let rows = section.lines().take_while(|line| !line.starts_with("## ")).filter(|line| line.starts_with('|')).skip(2);
+    let cells = rows.filter_map(|row| row.split('|').nth(column));
+    Ok(cells.filter_map(|cell| cell.split('`').nth(1)).map(str::to_owned).collect())
+}
+
+#[test]
+fn every_answer_and_every_metric_is_explained() -> Result<()> {
+    let yaml = read("envoy.yaml")?;
+    // Envoy's own answers have codes too.
+    let of_envoy = ["{ code: ", "{\"code\":\""].into_iter().flat_map(|before| yaml.split(before).skip(1));
+    let of_envoy = of_envoy.filter_map(|rest| rest.split([',', '"']).next());
+    let codes = Ignored::CODES.iter().chain(Rejection::CODES).copied().chain(of_envoy);
+    assert_eq!(listed("What each answer means", 2)?, codes.map(str::to_owned).collect());
+
+    let metrics = Metric::all().into_iter().map(|metric| {
+        let name = metric.name().replacen('.', "_", 1);
+        name.split('.').next().unwrap_or_default().to_owned()
+    });
+    assert_eq!(listed("Metrics", 1)?, metrics.collect());
     Ok(())
 }
 

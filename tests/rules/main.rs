@@ -4,9 +4,10 @@ mod configuration;
 mod contributing;
 mod differential;
 mod docs;
+mod facts;
 mod mapping;
 mod mapping_options;
-mod numbers;
+
 mod release;
 mod schema;
 mod stream;

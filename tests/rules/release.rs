@@ -77,6 +77,12 @@ fn a_release_changes_the_version_in_every_file() -> Result<()> {
         }
     }
     assert!(changed > 15, "{changed} lines");
+
+    // The changelog has nothing new for another one.
+    let changelog = std::fs::read(folder.join("CHANGELOG.md"))?;
+    assert!(!release(folder, "98.76.55")?);
+    assert_eq!(std::fs::read(folder.join("CHANGELOG.md"))?, changelog);
+    assert!(std::fs::read_to_string(folder.join("Cargo.toml"))?.contains(&format!("\nversion = \"{NEXT}\"")));
     Ok(())
 }
 

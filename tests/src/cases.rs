@@ -11,14 +11,18 @@ use crate::fixtures::{Fixture, fixtures};
 
 /// The environment that the module reads its secrets from.
 pub const ENVIRONMENT: [(&str, &str); 3] = [
-    ("SEGMENT_WRITE_KEY", "wk0123456789abcdefghijklmnopqrst"),
+    ("SEGMENT_WRITE_KEY", WRITE_KEY),
     ("STIGG_WEBHOOK_SECRET", SECRET),
     ("STIGG_WEBHOOK_SECRET_PREVIOUS", PREVIOUS_SECRET),
 ];
+/// The write key. As long as Segment's own.
+pub const WRITE_KEY: &str = "wk0123456789abcdefghijklmnopqrst";
 /// That write key in a header: base64 of `<write key>:`.
 const AUTHORIZATION: &str = "Basic d2swMTIzNDU2Nzg5YWJjZGVmZ2hpamtsbW5vcHFyc3Q6";
-const SECRET: &str = "whsec-current-5f2c";
-const PREVIOUS_SECRET: &str = "whsec-previous-77aa";
+/// The webhook's secret.
+pub const SECRET: &str = "whsec-current-5f2c";
+/// The secret before the last rotation.
+pub const PREVIOUS_SECRET: &str = "whsec-previous-77aa";
 const SECRET_HEADER: &str = "stigg-webhooks-secret";
 
 /// Where webhooks are received.
@@ -27,9 +31,9 @@ pub const PATH: &str = "/webhooks/stigg";
 pub const ANSWER: &str = r#"{"success":true}"#;
 
 /// An event about a customer.
-const EVENT: &str = r#"{"type":"customer.payment_failed", "messageId":"m-1","customer":{"id":"acme"}}"#;
+pub const EVENT: &str = r#"{"type":"customer.payment_failed", "messageId":"m-1","customer":{"id":"acme"}}"#;
 /// An event that is not about a customer.
-const CATALOG_EVENT: &str = r#"{"type":"plan.created","messageId":"m-2","id":"plan-pro"}"#;
+pub const CATALOG_EVENT: &str = r#"{"type":"plan.created","messageId":"m-2","id":"plan-pro"}"#;
 
 /// The module's configuration.
 pub fn configuration(hold_request_headers: bool) -> Value {

@@ -7,29 +7,18 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use sandbox::envoy::{Config, Envoy, Options, is_older_than};
 use sandbox::segment::Segment;
+pub use sandbox::stigg::PATH;
 use sandbox::stigg::{Reply, Webhook};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufStream};
 use tokio::net::TcpStream;
 
+pub use crate::cases::{CATALOG_EVENT, EVENT, PREVIOUS_SECRET, SECRET, WRITE_KEY};
 use crate::skip::skip;
 
-/// The write key of all tests, as long as a real one.
-pub const WRITE_KEY: &str = "wk0123456789abcdefghijklmnopqrst";
-/// The webhook's secret.
-pub const SECRET: &str = "whsec-current-5f2c";
-/// The secret before the last rotation.
-pub const PREVIOUS_SECRET: &str = "whsec-previous-77aa";
-/// The path at which `envoy.yaml` takes webhooks.
-pub const PATH: &str = "/webhooks/stigg";
 /// The filter's user agent.
 pub const USER_AGENT: &str = concat!("stigg-segment-filter/", env!("CARGO_PKG_VERSION"));
 /// Longer than any step takes.
 pub const PATIENCE: Duration = Duration::from_secs(20);
-
-/// An event about a customer.
-pub const EVENT: &str = r#"{"type":"customer.payment_failed", "messageId":"m-1","customer":{"id":"acme"}}"#;
-/// An event that is not about a customer.
-pub const CATALOG_EVENT: &str = r#"{"type":"plan.created","messageId":"m-2","id":"plan-pro"}"#;
 
 /// Envoy, and the stand-in for Segment that it sends to.
 #[derive(Debug)]
@@ -108,6 +97,11 @@ pub async fn is_too_old(version: (u32, u32), for_what: &str) -> Result<bool> {
         skip(&format!("{for_what} need Envoy {}.{}", version.0, version.1));
     }
     Ok(too_old)
+}
+
+/// Whether this Envoy cannot read secrets from files.
+pub async fn reads_no_secrets_from_files() -> Result<bool> {
+    is_too_old((1, 39), "secrets from files").await
 }
 
 /// Whether this Envoy takes no body over the buffer limit of the connection.

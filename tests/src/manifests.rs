@@ -19,10 +19,39 @@ impl Manifests {
 
     /// deploy/kubernetes, as kubectl renders it.
     pub fn kubernetes() -> Result<Self> {
-        Self::parse(&tools::run(
-            "kubectl",
-            ["kustomize", "--load-restrictor", "LoadRestrictionsNone", "deploy/kubernetes"],
-        )?)
+        Self::rendered("deploy/kubernetes")
+    }
+
+    /// What kubectl makes of a folder.
+    fn rendered(folder: &str) -> Result<Self> {
+        Self::parse(&tools::run("kubectl", ["kustomize", "--load-restrictor", "LoadRestrictionsNone", folder])?)
+            .context(folder.to_owned())
+    }
+
+    /// All manifests for a cluster in deploy/. Other YAML files have documents without `apiVersion` and `kind`.
+    pub fn for_clusters() -> Result<Self> {
+        let (mut manifests, mut folders) = (Vec::new(), vec![workspace_root().join("deploy")]);
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder)? {
+                let path = entry?.path();
+                let name = path.to_str().context("a path in UTF-8")?;
+                let found = if path.join("kustomization.yaml").exists() {
+                    Self::rendered(name)?
+                } else if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                } else if name.ends_with(".yaml") {
+                    Self::parse(&std::fs::read_to_string(&path)?).context(name.to_owned())?
+                } else {
+                    continue;
+                };
+                let is_manifest = |document: &Value| ["apiVersion", "kind"].iter().any(|key| document[key].is_string());
+                if found.0.iter().any(is_manifest) {
+                    manifests.extend(found.0);
+                }
+            }
+        }
+        Ok(Self(manifests))
     }
 
     fn parse(yaml: &str) -> Result<Self> {

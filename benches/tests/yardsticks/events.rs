@@ -4,7 +4,7 @@ use anyhow::Result;
 use benches::yardstick::{Gateway, Variant};
 use sandbox::envoy::Options;
 use sandbox::segment::Segment;
-use sandbox::stigg::Webhook;
+use sandbox::stigg::{PATH, Webhook};
 use serde_json::json;
 use tests::outcome::{Outcome, map};
 use tests::reference::documents::Generator;
@@ -22,7 +22,7 @@ async fn generated_events_are_mapped_in_lua_as_by_the_filter() -> Result<()> {
     for seed in 0..2_000 {
         let body = Generator::new(seed).event();
         segment.clear();
-        let reply = Webhook::new(body.clone()).secret(SECRET).send(&gateway.envoy.url("/webhooks/stigg")).await?;
+        let reply = Webhook::new(body.clone()).secret(SECRET).send(&gateway.envoy.url(PATH)).await?;
         let calls = segment.calls();
         let shown = || format!("seed {seed}: {}\nanswered {}", String::from_utf8_lossy(&body), reply.text());
         match (map(&body), calls.as_slice()) {

@@ -10,9 +10,6 @@ use sandbox::stigg::{Reply, Webhook};
 use sandbox::workspace_root;
 use serde::{Deserialize, Serialize};
 
-/// The path that envoy.yaml takes webhooks at.
-pub const PATH: &str = "/webhooks/stigg";
-
 /// Where webhooks are sent, and with which secret.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Endpoint {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use sandbox::fixtures;
 use sandbox::say;
+use sandbox::stigg::PATH;
 use stigg_segment::config::{Config, Environment};
 use stigg_segment::filter::{Filter, Step};
 use stigg_segment::headers::without_query;
@@ -17,7 +18,6 @@ use stigg_segment::verify::{SECRET_HEADER, Verification};
 use super::calls::{calls, shown};
 use super::decision::{ANY_SECRET, explain_origins, parse};
 use super::difference::{Difference, Properties};
-use super::endpoint::PATH;
 use super::pretty::pretty;
 
 /// What is explained.

@@ -15,6 +15,7 @@ use anyhow::{Context, Result, bail, ensure};
 use sandbox::envoy::{self, Config, Envoy, PLUGIN, ROUTE};
 use sandbox::say;
 use sandbox::segment::{Call, Segment};
+use sandbox::stigg::PATH;
 use sandbox::workspace_root;
 use serde_json::{Map, Value};
 use tokio::signal::unix::{SignalKind, signal};
@@ -22,7 +23,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::calls::{calls, shown};
 use super::debugger::{self, Webhooks};
-use super::endpoint::{self, Endpoint, PATH};
+use super::endpoint::{self, Endpoint};
 use super::pretty::pretty;
 
 const WRITE_KEY: &str = "SEGMENT_WRITE_KEY";

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use sandbox::fixtures;
 use sandbox::say;
-use sandbox::stigg::{Reply, status_text};
+use sandbox::stigg::{PATH, Reply, status_text};
 use stigg_segment::json::Reader;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -22,8 +22,7 @@ use super::pretty::pretty;
 /// How many webhooks may be under way at once.
 const AT_ONCE: usize = 100;
 
-/// Where envoy.yaml takes webhooks, and the variable with the secret for it.
-const SHIPPED_URL: &str = "http://127.0.0.1:10000/webhooks/stigg";
+/// The variable with the secret of an Envoy on the shipped envoy.yaml.
 const SECRET_VARIABLE: &str = "STIGG_WEBHOOK_SECRET";
 
 /// The events to send, and where to.
@@ -72,7 +71,7 @@ fn receiver(options: &Options) -> Result<Endpoint> {
     let found = match Endpoint::find(&options.running_file)? {
         Some(running) => running,
         None => match variable {
-            Some(secret) => Endpoint { url: SHIPPED_URL.to_owned(), secret },
+            Some(secret) => Endpoint { url: format!("http://127.0.0.1:10000{PATH}"), secret },
             None => bail!("no sandbox is running: start one with `make run` in another terminal"),
         },
     };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use sandbox::envoy::{self, Config, Envoy, Options};
 use sandbox::segment::{self, Behaviour, Segment, Transport};
-use sandbox::stigg::{Reply, Webhook};
+use sandbox::stigg::{PATH, Reply, Webhook};
 use serde_json::{Value, json};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -21,7 +21,7 @@ async fn start(segment: &Segment) -> Result<Envoy> {
 
 async fn send(envoy: &Envoy) -> Result<Reply> {
     let call = Webhook::event(&json!({"event": "e"})).header("authorization", "Basic d3JpdGUta2V5Og==");
-    call.send(&envoy.url("/webhooks/stigg")).await
+    call.send(&envoy.url(PATH)).await
 }
 
 fn exists(pid: u32) -> bool {

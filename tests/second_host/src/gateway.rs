@@ -34,12 +34,14 @@ impl Kind {
 }
 
 /// A module, compiled once for any number of gateways.
+#[derive(Debug)]
 pub struct Program {
     host: Host,
     module: Module,
 }
 
 /// A running gateway.
+#[derive(Debug)]
 pub struct Gateway {
     guest: Guest,
     root: ContextId,

@@ -25,11 +25,13 @@ impl LogSink for Log {
 }
 
 /// The module's metrics, on hosts that have metrics.
+#[derive(Debug)]
 pub(crate) struct Metrics {
     kind: Kind,
     metrics: Mutex<Vec<Metric>>,
 }
 
+#[derive(Debug)]
 struct Metric {
     kind: MetricType,
     name: Vec<u8>,

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use sandbox::envoy::{VERSIONS, workspace_root};
+use sandbox::envoy::{ENVOY_VERSION, VERSIONS, workspace_root};
 use sandbox::generated::write_between;
 use tests::skip::SKIPS_FILE;
 
@@ -15,6 +15,10 @@ const TARGETS: [&str; 3] = ["deploy", "envoy", "ledger"];
 
 fn main() -> Result<()> {
     let mut table = "| Envoy | tests passed | skipped | failed |\n| --- | --- | --- | --- |\n".to_owned();
+    let mut list = on(ENVOY_VERSION, "cargo".as_ref());
+    list.args(test()).args(["--", "--list"]).stderr(Stdio::inherit());
+    let list = String::from_utf8(list.output().context("cannot run cargo")?.stdout)?;
+    let all = list.lines().filter(|line| line.ends_with(": test")).count();
     let mut failures = 0;
     for version in VERSIONS {
         eprintln!("Envoy {version}: {}", TARGETS.join(", "));
@@ -23,8 +27,7 @@ fn main() -> Result<()> {
             "cannot install Envoy {version}"
         );
         let mut cargo = on(version, "cargo".as_ref());
-        cargo.args(["test", "--quiet", "--no-fail-fast", "--package", "tests"]);
-        cargo.args(TARGETS.iter().flat_map(|target| ["--test", target]));
+        cargo.args(test());
         let skips = tempfile::NamedTempFile::new()?;
         cargo.args(["--", "--format", "pretty"]).env(SKIPS_FILE, skips.path()).stderr(Stdio::inherit());
         let output = String::from_utf8(cargo.output().context("cannot run cargo")?.stdout)?;
@@ -32,7 +35,8 @@ fn main() -> Result<()> {
         let ok = tests.iter().filter(|line| line.ends_with("... ok")).count();
         let failed: Vec<_> = tests.iter().filter(|line| line.ends_with("... FAILED")).collect();
         failed.iter().for_each(|line| eprintln!("{line}"));
-        ensure!(!tests.is_empty(), "no test ran:\n{output}");
+        let ran = ok + failed.len();
+        ensure!(all > 0 && ran == all, "{ran} of {all} tests ran:\n{output}");
         let skips = fs::read_to_string(skips.path())?;
         let skipped: BTreeMap<&str, &str> = skips.lines().filter_map(|line| line.split_once(": ")).collect();
         let reasons = skipped.values().copied().collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>();
@@ -45,6 +49,12 @@ fn main() -> Result<()> {
     write_between(&workspace_root().join("README.md"), "make test-matrix", &table)?;
     ensure!(failures == 0, "{failures} tests failed");
     Ok(())
+}
+
+/// The arguments of cargo that run the targets.
+fn test() -> impl Iterator<Item = &'static str> {
+    let options = ["test", "--quiet", "--no-fail-fast", "--package", "tests"];
+    options.into_iter().chain(TARGETS.into_iter().flat_map(|target| ["--test", target]))
 }
 
 /// A program that uses this version.

@@ -33,8 +33,7 @@ fn main() -> Result<()> {
         schema["$comment"] = format!("{source}, under the Apache License 2.0, trimmed by `make schemas`").into();
         Ok(fs::write(folder.join(name), format!("{schema}\n"))?)
     };
-    let manifests = [Manifests::kubernetes()?, Manifests::read("istio.yaml")?, Manifests::read("envoy-gateway.yaml")?];
-    let needed = manifests.iter().flat_map(|manifests| &manifests.0).map(schema_of).collect::<Result<Vec<_>>>()?;
+    let needed = Manifests::for_clusters()?.0.iter().map(schema_of).collect::<Result<Vec<_>>>()?;
 
     let compose = wheel(COMPOSE)?;
     let file = compose.path().join("check_jsonschema/builtin_schemas/vendor/compose-spec.json");

@@ -7,13 +7,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use sandbox::envoy::{Access, Exchange};
 use sandbox::segment::Call;
-use sandbox::stigg::status_text;
+use sandbox::stigg::{PATH, status_text};
 use serde::Serialize;
 use tokio::sync::broadcast;
 
 use crate::commands::decision::decide;
 use crate::commands::difference::{self, Difference, Properties, Row};
-use crate::commands::endpoint::PATH;
 use crate::commands::pretty::pretty;
 
 /// How many webhooks are remembered.

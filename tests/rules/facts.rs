@@ -22,6 +22,8 @@ const CONFIGURATION: &str = "docs/configuration.md";
 const DEPLOYMENT: &str = "docs/deployment.md";
 const DESIGN: &str = "docs/design.md";
 const OPERATIONS: &str = "docs/operations.md";
+const CHANGELOG: &str = "CHANGELOG.md";
+const TOOLS: &str = "tests/tools";
 
 /// A name, a value, and the places that state the value: a file, and the words around the number, which is the `…`.
 type Fact = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
@@ -90,6 +92,7 @@ const NUMBERS: &[Fact] = &[
         (GATEWAY, "requestReceivedTimeout: …,"),
         (OPERATIONS, "the request did not arrive within … |"),
     ]),
+    ("idle time of a request", "28 s", &[(ENVOY, "stream_idle_timeout: …")]),
     ("idle time of a connection from Stigg", "75 s", &[
         (ENVOY, "idle_timeout: … max_connection_duration"),
         (GATEWAY, "idleTimeout: … }"),
@@ -172,6 +175,7 @@ const NUMBERS: &[Fact] = &[
         (ENVOY, "max_tokens: …,"),
         (OPERATIONS, "with bursts of …;"),
     ]),
+    ("largest heap of Envoy", "1 GiB", &[(ENVOY, "max_heap_size_bytes: …")]),
     ("memory of a container", "1536 MiB", &[
         (COMPOSE, "mem_limit: …"),
         (KUBERNETES, "limits: { memory: … }"),
@@ -202,6 +206,45 @@ const NUMBERS: &[Fact] = &[
     ("percent of CPU that adds a replica", "60", &[
         (REPLICAS, "averageUtilization: …"),
         (GATEWAY, "averageUtilization: …"),
+    ]),
+    ("longest messageId", "100", &[
+        (README, "the result is over … characters"),
+        ("src/envelope.rs", "MESSAGE_ID_MAX: usize = …"),
+        ("benches/yardsticks/filter.lua", "MESSAGE_ID_MAX = …"),
+    ]),
+    ("port for webhooks", "10,000", &[
+        (ENVOY, "address: 0.0.0.0, port_value: …"),
+        ("sandbox/src/commands/send.rs", "\"http://127.0.0.1:…{PATH}\""),
+    ]),
+    ("kubectl that can render the manifests: 1.", "22", &[
+        (DEPLOYMENT, "with kubectl 1.… or later"),
+        (TOOLS, "by kubectl 1.… or later"),
+        (TOOLS, "(BASH_REMATCH[1] >= …))"),
+    ]),
+];
+
+/// The names of two numbers, of which the first must be below the second.
+const ORDER: &[(&str, &str)] = &[
+    ("shortest back-off", "longest back-off"),
+    ("timeout of one attempt", "timeout of all attempts"),
+    ("wait for Segment before the only retry", "timeout of all attempts"),
+    ("timeout of all attempts", "idle time of a request"),
+    ("idle time of a request", "Stigg gives up after"),
+    ("timeout of all attempts", "longest drain"),
+    ("limit of a call", "Envoy's limit of a body"),
+    ("webhooks per second", "webhooks at once"),
+    ("largest heap of Envoy", "memory of a container"),
+    ("fewest replicas", "most replicas"),
+];
+
+#[rustfmt::skip]
+const VERSIONS_OF_ENVOY: &[Fact] = &[
+    ("oldest Envoy", VERSIONS[0], &[(CHANGELOG, "for Envoy … and later")]),
+    ("Envoy that reads secrets from files", "1.39", &[
+        (ENVOY, "Needs Envoy … node:"),
+        (CONFIGURATION, "variant of `envoy.yaml`; Envoy … or later"),
+        (CHANGELOG, "while Envoy runs (Envoy …)"),
+        ("tests/src/edge.rs", "is_too_old((…), \"secrets from files\")"),
     ]),
 ];
 
@@ -253,8 +296,12 @@ fn stated(file: &str, place: &str) -> Result<String> {
     Ok(found[0].to_owned())
 }
 
-/// A number with its unit, in seconds or bytes if it has one.
+/// A number with its unit, in seconds or bytes if it has one, or a number in words.
 fn number(text: &str) -> Option<f64> {
+    const WORDS: [&str; 10] = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
+    if let Some(less_one) = WORDS.iter().position(|word| *word == text) {
+        return Some(less_one as f64 + 1.0);
+    }
     let text = text.trim().replace(',', "");
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (digits, unit) = text.split_at(end);
@@ -263,10 +310,16 @@ fn number(text: &str) -> Option<f64> {
         "ms" => 0.001,
         "Ki" | "KiB" => 1024.0,
         "m" | "M" | "Mi" | "MiB" => 1024.0 * 1024.0,
-        "three" => return Some(3.0),
+        "GiB" => 1024.0 * 1024.0 * 1024.0,
         _ => return None,
     };
     Some(digits.parse::<f64>().ok()? * scale)
+}
+
+/// The major and minor version that a text means: `1.36.4` or `1, 36`.
+fn version(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.split(['.', ',']).map(|number| number.trim().parse().ok());
+    Some((numbers.next()??, numbers.next()??))
 }
 
 /// The statuses that a list means: `408, 5xx except 501`, or a regular expression of alternatives.
@@ -311,28 +364,49 @@ fn is_like(digits: &str, pattern: &str) -> bool {
 }
 
 /// The facts on which places differ: the places that state something else, and the first that does not.
-fn differences<T: PartialEq>(facts: &[Fact], read: fn(&str) -> Option<T>) -> Result<Vec<String>> {
+fn differences<T: PartialEq>(facts: &[Fact], read: fn(&str) -> Option<T>) -> Vec<String> {
     let mut differences = Vec::new();
     for (name, value, places) in facts {
-        let meant = |text: &str| read(text).with_context(|| format!("{name}: what is `{text}`?"));
+        let meant = read(value);
+        assert!(meant.is_some(), "{name}: this table says {value}, which cannot be read");
         let (mut same, mut other) = (format!("this table says {value}"), Vec::new());
         for (file, place) in places.iter().rev() {
-            let stated = stated(file, place).with_context(|| (*name).to_owned())?;
-            let says = format!("{file} says `{}`", place.replace('…', &stated));
-            if meant(&stated)? == meant(value)? { same = says } else { other.push(says) }
+            match stated(file, place) {
+                Err(error) => other.push(format!("{error:#}")),
+                Ok(stated) => {
+                    let says = format!("{file} says `{}`", place.replace('…', &stated));
+                    if read(&stated) == meant { same = says } else { other.push(says) }
+                }
+            }
         }
         if !other.is_empty() {
             differences.push(format!("{name}: {same}, but {}", other.join(" and ")));
         }
     }
-    Ok(differences)
+    differences
 }
 
 #[test]
-fn each_number_is_the_same_in_every_file() -> Result<()> {
-    let differences = differences(NUMBERS, number)?;
+fn each_number_is_the_same_in_every_file() {
+    let differences = differences(NUMBERS, number);
     assert!(differences.is_empty(), "\n{}", differences.join("\n"));
-    Ok(())
+}
+
+#[test]
+fn the_numbers_are_in_order() {
+    for (smaller, larger) in ORDER {
+        let [small, large] = [smaller, larger].map(|name| {
+            let (_, value, _) = NUMBERS.iter().find(|(known, ..)| known == name).unwrap();
+            number(value).unwrap()
+        });
+        assert!(small < large, "{smaller} is {small}, and {larger} is {large}");
+    }
+}
+
+#[test]
+fn each_version_of_envoy_is_the_same_in_every_file() {
+    let differences = differences(VERSIONS_OF_ENVOY, version);
+    assert!(differences.is_empty(), "\n{}", differences.join("\n"));
 }
 
 #[test]
@@ -340,7 +414,8 @@ fn the_table_has_every_gateway_that_sends_to_segment() -> Result<()> {
     let (_, _, places) = NUMBERS.iter().find(|(name, ..)| *name == "timeout of all attempts").unwrap();
     for entry in std::fs::read_dir(workspace_root().join("deploy"))?.filter_map(Result::ok) {
         let file = format!("deploy/{}", entry.file_name().to_str().unwrap());
-        if entry.path().is_file() && read(&file)?.contains("api.segment.io") {
+        let names_segment = |text: String| ["api.segment.io", "segmentapis.com"].iter().any(|host| text.contains(host));
+        if entry.path().is_file() && names_segment(read(&file)?) {
             assert!(places.iter().any(|(known, _)| *known == file), "the table of numbers does not have {file}");
         }
     }
@@ -348,10 +423,9 @@ fn the_table_has_every_gateway_that_sends_to_segment() -> Result<()> {
 }
 
 #[test]
-fn each_list_of_retried_statuses_is_the_same_in_every_file() -> Result<()> {
-    let differences = differences(RETRIED, statuses)?;
+fn each_list_of_retried_statuses_is_the_same_in_every_file() {
+    let differences = differences(RETRIED, statuses);
     assert!(differences.is_empty(), "\n{}", differences.join("\n"));
-    Ok(())
 }
 
 #[test]
@@ -359,7 +433,8 @@ fn numbers_and_statuses_are_read_as_they_are_meant() {
     for (text, value) in [("25s", 25.0), ("0.25s", 0.25), ("250ms", 0.25), ("1,000", 1000.0), ("1Mi", 1_048_576.0)] {
         assert_eq!(number(text), Some(value), "{text}");
     }
-    assert_eq!(number("soon"), None);
+    assert_eq!((number("four"), number("soon")), (Some(4.0), None));
+    assert_eq!((version("1.36.4"), version("1, 36"), version("1")), (Some((1, 36)), Some((1, 36)), None));
     assert_eq!(statuses("50[02-3]|460"), Some([460, 500, 502, 503].into()));
     assert_eq!(statuses("5xx except 501").map(|statuses| statuses.len()), Some(99));
     assert_eq!(statuses("429 or so"), None);
@@ -370,14 +445,26 @@ fn the_readme_has_a_row_for_every_version_of_envoy() -> Result<()> {
     let readme = read(README)?;
     let (_, table) = readme.split_once("| Envoy | tests passed |").context("the table is gone")?;
     let rows = table.lines().skip(2).take_while(|row| row.starts_with('|'));
-    let versions: Vec<_> = rows.map(|row| row.split('|').nth(1).unwrap().trim()).collect();
-    assert_eq!(versions, VERSIONS);
+    let rows: Vec<_> = rows.map(|row| row.split('|').map(str::trim).collect::<Vec<_>>()).collect();
+    assert_eq!(rows.iter().map(|row| row[1]).collect::<Vec<_>>(), VERSIONS);
+    // All rows are of the same tests: passed, skipped (with the reasons) and failed.
+    let tests = |row: &Vec<&str>| -> Option<u32> {
+        row[2..5].iter().map(|cell| cell.split(':').next()?.parse::<u32>().ok()).sum()
+    };
+    let sums: BTreeSet<_> = rows.iter().map(tests).collect();
+    assert!(sums.len() == 1 && !sums.contains(&None), "{sums:?} tests in the rows of the table");
     Ok(())
+}
+
+/// `cases` is also compiled into a package that does not depend on the sandbox, so it states the path itself.
+#[test]
+fn the_table_of_cases_uses_the_path_that_the_sandbox_sends_to() {
+    assert_eq!(tests::cases::PATH, sandbox::stigg::PATH);
 }
 
 #[test]
 fn each_fixture_is_named_after_its_type() -> Result<()> {
-    let mut fixtures = 0;
+    let (mut fixtures, mut longest) = (0, 0);
     for entry in std::fs::read_dir(workspace_root().join("tests/fixtures"))? {
         let path = entry?.path();
         let name = path.file_name().unwrap().to_str().unwrap();
@@ -386,8 +473,10 @@ fn each_fixture_is_named_after_its_type() -> Result<()> {
         assert_eq!(event["type"], kind, "{name}");
         assert!(path.with_extension("track.json").exists(), "there is no {kind}.track.json");
         fixtures += 1;
+        longest = longest.max(kind.len());
     }
     assert!(fixtures > 30, "the fixtures are gone");
+    assert_eq!(stated("src/filter.rs", "Stigg's longest has ….")?, longest.to_string());
     Ok(())
 }
 
