@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use sandbox::envoy::{Envoy, Options};
+use sandbox::envoy::{Config, Envoy, Options};
 use sandbox::segment::{Behaviour, Segment};
 use sandbox::stigg::Webhook;
 use serde_json::{Value, json};
@@ -173,25 +173,42 @@ async fn without_the_extension_policy_envoy_gateway_sends_nothing_to_segment() -
     is_closed_without_the_filter(&Edge { envoy, segment }).await
 }
 
-/// On Envoy Gateway the route is chosen before the event is read. Without `requestBuffer`, the head of a request with a
-/// valid secret reaches Segment although its event is rejected; neither the secret nor the event does.
 #[tokio::test]
-async fn without_a_request_buffer_envoy_gateway_sends_neither_the_secret_nor_a_rejected_event() -> Result<()> {
+async fn without_its_request_buffer_envoy_gateway_sends_neither_the_secret_nor_a_rejected_event() -> Result<()> {
     let mut manifests = Manifests::read("envoy-gateway.yaml")?;
     let policies = manifests.0.iter_mut().filter(|manifest| manifest["kind"] == "BackendTrafficPolicy");
     policies.for_each(|policy| policy["spec"]["requestBuffer"] = Value::Null);
     let proxy = &manifests.the("EnvoyProxy")?["spec"]["provider"]["kubernetes"]["envoyDeployment"]["container"];
+    only_the_head_of_a_rejected_event_reaches_segment(
+        envoy_gateway::config(&manifests, &Segment::start().await?)?,
+        environment(proxy)?,
+    )
+    .await
+}
 
+#[tokio::test]
+async fn without_its_envoy_filter_istio_sends_neither_the_secret_nor_a_rejected_event() -> Result<()> {
+    let manifests = Manifests::read("istio.yaml")?.without("EnvoyFilter");
+    let container = &manifests.the("Deployment")?["spec"]["template"]["spec"]["containers"][0];
+    only_the_head_of_a_rejected_event_reaches_segment(
+        istio::config(&manifests, &Segment::start().await?)?,
+        environment(container)?,
+    )
+    .await
+}
+
+/// Where only a header chooses the route, it is chosen before the event is read. If nothing holds the request, the head
+/// of one with a valid secret reaches Segment although its event is rejected; neither the secret nor the event does.
+async fn only_the_head_of_a_rejected_event_reaches_segment(config: Config, options: Options) -> Result<()> {
     // It takes down whatever comes, also of a request that does not end.
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let socket = json!({ "address": "127.0.0.1", "port_value": listener.local_addr()?.port() });
     let cluster = sandbox::envoy::SEGMENT_CLUSTER;
     let endpoint = format!("{cluster}/load_assignment/endpoints/0/lb_endpoints/0/endpoint");
-    let segment = Segment::start().await?;
-    let config = envoy_gateway::config(&manifests, &segment)?
+    let config = config
         .remove(&format!("{cluster}/transport_socket"))?
         .set(&format!("{endpoint}/address/socket_address"), socket)?;
-    let edge = Edge { envoy: Envoy::start(config, environment(proxy)?).await?, segment };
+    let edge = Edge { envoy: Envoy::start(config, options).await?, segment: Segment::start().await? };
 
     let unmapped = [CATALOG_EVENT, "{\"type\": \"customer.payment_failed", "[\"private\"]"];
     for (body, status) in unmapped.into_iter().zip([204, 400, 400]) {
