@@ -39,7 +39,7 @@ fn base(segment: &Segment) -> Result<Config> {
 
 /// Whether a node is looked at.
 fn is_looked_at(path: &str) -> bool {
-    let Some(within) = path.strip_prefix(HTTP_CONNECTION_MANAGER) else {
+    let Some((_, within)) = path.split_once("/envoy.filters.network.http_connection_manager/typed_config") else {
         return !path.starts_with("/admin") && looks_at_everything();
     };
     let is_one_of = |parts: &[&str]| parts.iter().any(|part| within.starts_with(part));
