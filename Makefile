@@ -5,7 +5,7 @@ TYPOS_VERSION := 1.52.0
 TYPOS := target/typos-$(TYPOS_VERSION)/bin/typos
 
 .DEFAULT_GOAL := help
-.PHONY: help build image run send test test-matrix lint audit msrv release ledger fuzz bench report soak instructions screenshot tools schemas clean rust nightly yardsticks \
+.PHONY: help build image run send test test-omissions test-matrix lint audit msrv release ledger fuzz bench report soak instructions screenshot tools schemas clean rust nightly yardsticks \
   chromium envoy kubectl node registry skopeo systemd wrk
 
 help: ## list these targets
@@ -28,6 +28,9 @@ test: build yardsticks tools ## run all tests: the mapping, the configuration, a
 	@cargo test --workspace
 	@# A separate workspace with its own lock. It asks for a newer Rust than the filter does, but compiles with the filter's.
 	@cargo test --quiet --locked --ignore-rust-version --manifest-path tests/second_host/Cargo.toml --target-dir target/second_host
+
+test-omissions: build envoy ## leave out each node of envoy.yaml in turn, and change each value: Envoy rejects it, or it fails closed
+	@ALL_OMISSIONS=1 cargo test --quiet --package tests --test envoy omissions -- --nocapture --test-threads 1
 
 test-matrix: build tools ## run the tests on every supported version of Envoy, and write the table in README.md
 	@cargo run --quiet --package tests --bin matrix

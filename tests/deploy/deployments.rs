@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use sandbox::envoy::{Envoy, Options};
+use sandbox::envoy::{Config, Envoy, Options};
 use sandbox::segment::{Behaviour, Segment};
 use sandbox::stigg::Webhook;
 use serde_json::{Value, json};
 use tests::edge::*;
 use tests::manifests::*;
+use tokio::io::AsyncReadExt;
 
 use crate::container::{self, Container};
 use crate::{envoy_gateway, istio};
@@ -126,6 +127,116 @@ async fn the_envoy_that_envoy_gateway_configures_forwards_ignores_and_rejects() 
     retries(&edge).await?;
     // The filter does not run for other paths.
     assert_eq!(ask(&edge, post(EVENT).replace(PATH, "/elsewhere")).await?.status, 404);
+    Ok(())
+}
+
+/// Without the filter no webhook reaches Segment, not even one that claims to have been mapped.
+async fn is_closed_without_the_filter(edge: &Edge) -> Result<()> {
+    let forged = "x-stigg-segment-filter: admitted\r\nstigg_mapped: true\r\nwasm.stigg_mapped: true\r\n";
+    for request in [
+        post(EVENT),
+        post(CATALOG_EVENT),
+        post("{"),
+        post_chunked(EVENT, 7),
+        request("POST", &format!("{forged}content-length: {}\r\n", EVENT.len()), EVENT),
+    ] {
+        let reply = ask(edge, request).await?;
+        assert!(reply.status == 503 && reply.body.contains("filter_missing"), "{reply:?}");
+        assert!(reply.head.contains("content-type: application/json"), "{reply:?}");
+    }
+    assert_eq!(edge.segment.connections(), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_the_wasm_plugin_istio_sends_nothing_to_segment() -> Result<()> {
+    let manifests = Manifests::read("istio.yaml")?.without("WasmPlugin");
+    let segment = Segment::start().await?;
+    let envoy = Envoy::start(istio::config(&manifests, &segment)?, Options::default()).await?;
+    is_closed_without_the_filter(&Edge { envoy, segment }).await?;
+
+    // Without the EnvoyFilter, a header decides: Stigg does not send it.
+    let segment = Segment::start().await?;
+    let envoy = Envoy::start(istio::config(&manifests.without("EnvoyFilter"), &segment)?, Options::default()).await?;
+    let edge = Edge { envoy, segment };
+    let reply = ask(&edge, post(EVENT)).await?;
+    assert!(reply.status == 503 && reply.body.contains("filter_missing"), "{reply:?}");
+    assert_eq!(edge.segment.connections(), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_the_extension_policy_envoy_gateway_sends_nothing_to_segment() -> Result<()> {
+    let manifests = Manifests::read("envoy-gateway.yaml")?.without("EnvoyExtensionPolicy");
+    let segment = Segment::start().await?;
+    let envoy = Envoy::start(envoy_gateway::config(&manifests, &segment)?, Options::default()).await?;
+    is_closed_without_the_filter(&Edge { envoy, segment }).await
+}
+
+#[tokio::test]
+async fn without_its_request_buffer_envoy_gateway_sends_neither_the_secret_nor_a_rejected_event() -> Result<()> {
+    let mut manifests = Manifests::read("envoy-gateway.yaml")?;
+    let policies = manifests.0.iter_mut().filter(|manifest| manifest["kind"] == "BackendTrafficPolicy");
+    policies.for_each(|policy| policy["spec"]["requestBuffer"] = Value::Null);
+    let proxy = &manifests.the("EnvoyProxy")?["spec"]["provider"]["kubernetes"]["envoyDeployment"]["container"];
+    only_the_head_of_a_rejected_event_reaches_segment(
+        envoy_gateway::config(&manifests, &Segment::start().await?)?,
+        environment(proxy)?,
+    )
+    .await
+}
+
+#[tokio::test]
+async fn without_its_envoy_filter_istio_sends_neither_the_secret_nor_a_rejected_event() -> Result<()> {
+    let manifests = Manifests::read("istio.yaml")?.without("EnvoyFilter");
+    let container = &manifests.the("Deployment")?["spec"]["template"]["spec"]["containers"][0];
+    only_the_head_of_a_rejected_event_reaches_segment(
+        istio::config(&manifests, &Segment::start().await?)?,
+        environment(container)?,
+    )
+    .await
+}
+
+/// Where only a header chooses the route, it is chosen before the event is read. If nothing holds the request, the head
+/// of one with a valid secret reaches Segment although its event is rejected; neither the secret nor the event does.
+async fn only_the_head_of_a_rejected_event_reaches_segment(config: Config, options: Options) -> Result<()> {
+    // It takes down whatever comes, also of a request that does not end.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let socket = json!({ "address": "127.0.0.1", "port_value": listener.local_addr()?.port() });
+    let cluster = sandbox::envoy::SEGMENT_CLUSTER;
+    let endpoint = format!("{cluster}/load_assignment/endpoints/0/lb_endpoints/0/endpoint");
+    let config = config
+        .remove(&format!("{cluster}/transport_socket"))?
+        .set(&format!("{endpoint}/address/socket_address"), socket)?;
+    let edge = Edge { envoy: Envoy::start(config, options).await?, segment: Segment::start().await? };
+
+    let unmapped = [CATALOG_EVENT, "{\"type\": \"customer.payment_failed", "[\"private\"]"];
+    for (body, status) in unmapped.into_iter().zip([204, 400, 400]) {
+        let chunked = post_chunked(body, 7).replace("host: edge", &format!("host: {HOST}"));
+        let (head, body) = chunked.split_at(chunked.find("\r\n\r\n").context("a head")? + 4);
+        let exchange = async {
+            let mut stigg = edge.connect().await?;
+            stigg.send(head).await?;
+            let (mut segment, _) = listener.accept().await?;
+            let mut received = Vec::new();
+            while !received.ends_with(b"\r\n\r\n") {
+                received.push(segment.read_u8().await?);
+            }
+            stigg.send(body).await?;
+            let reply = stigg.response().await?;
+            let _ = segment.read_to_end(&mut received).await; // Envoy resets what it does not finish
+            Ok::<_, anyhow::Error>((reply, String::from_utf8(received)?.to_lowercase()))
+        };
+        let (reply, received) = tokio::time::timeout(PATIENCE, exchange).await??;
+        assert_eq!(reply.status, status, "{body}");
+        assert!(received.starts_with("post /v1/track http/1.1\r\n"), "{received}");
+        assert!(received.ends_with("\r\n\r\n") && received.matches("\r\n\r\n").count() == 1, "{received}");
+        assert!(!received.contains(SECRET) && !received.contains("x-stigg-segment-filter"), "{received}");
+    }
+    // A stranger's request does not get there at all.
+    assert_eq!(ask(&edge, post(EVENT).replace(SECRET, "wrong")).await?.status, 401);
+    let more = tokio::time::timeout(std::time::Duration::ZERO, listener.accept()).await;
+    assert!(more.is_err(), "a request without the secret reached Segment");
     Ok(())
 }
 

@@ -18,34 +18,56 @@ pub fn config(manifests: &Manifests, segment: &Segment) -> Result<Config> {
     let module = shipped.module_file()?;
 
     let traffic = spec("BackendTrafficPolicy")?;
-    let buffer = json!({ "max_request_bytes": bytes(&traffic["requestBuffer"]["limit"])? });
-    let mut whole = buffer.clone();
-    whole["@type"] = json!("type.googleapis.com/envoy.extensions.filters.http.buffer.v3.Buffer");
-    let wasm = json!({ "@type": xds::WASM, "config": plugin(&spec("EnvoyExtensionPolicy")?["wasm"][0], &module) });
-    // The filters that the route enables: off by default, and in Envoy Gateway's order.
-    let mut filters = vec![xds::filter(BUFFER, whole), xds::filter(WASM, wasm)];
+    // Those that the route asks for, off by default and in the order of Envoy Gateway's own.
+    let mut filters = Vec::new();
+    let mut enabled = serde_json::Map::new();
+    if !traffic["requestBuffer"].is_null() {
+        let buffer = json!({ "max_request_bytes": bytes(&traffic["requestBuffer"]["limit"])? });
+        let mut whole = buffer.clone();
+        whole["@type"] = json!("type.googleapis.com/envoy.extensions.filters.http.buffer.v3.Buffer");
+        filters.push(xds::filter(BUFFER, whole));
+        let kind = "type.googleapis.com/envoy.extensions.filters.http.buffer.v3.BufferPerRoute";
+        enabled.insert(BUFFER.to_owned(), json!({ "@type": kind, "buffer": buffer }));
+    }
+    if manifests.has("EnvoyExtensionPolicy") {
+        let wasm = json!({ "@type": xds::WASM, "config": plugin(&spec("EnvoyExtensionPolicy")?["wasm"][0], &module) });
+        filters.push(xds::filter(WASM, wasm));
+        let kind = "type.googleapis.com/envoy.config.route.v3.FilterConfig";
+        enabled.insert(WASM.to_owned(), json!({ "@type": kind, "config": {} }));
+    }
     filters.iter_mut().for_each(|filter| filter["disabled"] = json!(true));
     order(&mut filters, &spec("EnvoyProxy")?["filterOrder"])?;
     let router = json!({ "@type": xds::ROUTER, "suppress_envoy_headers": true });
     filters.push(xds::filter("envoy.filters.http.router", router));
 
     let routing = spec("HTTPRoute")?;
-    let mut route = route(&routing["rules"][0], traffic)?;
-    route["typed_per_filter_config"] = json!({
-        WASM: { "@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "config": {} },
-        BUFFER: {
-            "@type": "type.googleapis.com/envoy.extensions.filters.http.buffer.v3.BufferPerRoute",
-            "buffer": buffer,
-        },
-    });
+    let direct = &spec("HTTPRouteFilter")?["directResponse"];
+    // Those that match on more come first.
+    let mut rules: Vec<_> = each(&routing["rules"]).collect();
+    rules.sort_by_key(|rule| std::cmp::Reverse(each(&rule["matches"][0]["headers"]).count()));
+    let mut routes = rules.into_iter().map(|rule| route(rule, traffic, direct)).collect::<Result<Vec<_>>>()?;
+    for route in &mut routes {
+        route["typed_per_filter_config"] = json!(enabled);
+    }
+    let early: Vec<_> = texts(&spec("ClientTrafficPolicy")?["headers"]["earlyRequestHeaders"]["remove"])
+        .into_iter()
+        .map(|name| json!({ "remove": name }))
+        .collect();
     let connection_manager = json!({
         "@type": xds::HTTP_CONNECTION_MANAGER,
         "stat_prefix": "webhooks",
         "use_remote_address": true,
         "server_header_transformation": "PASS_THROUGH",
+        "early_header_mutation_extensions": [{
+            "name": "envoy.http.early_header_mutation.header_mutation",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+                "mutations": early,
+            },
+        }],
         "http_filters": filters,
         "route_config": {
-            "virtual_hosts": [{ "name": "webhooks", "domains": routing["hostnames"], "routes": [route] }],
+            "virtual_hosts": [{ "name": "webhooks", "domains": routing["hostnames"], "routes": routes }],
         },
     });
     let endpoint = &spec("Backend")?["endpoints"][0]["fqdn"];
@@ -76,21 +98,39 @@ fn order(filters: &mut Vec<Value>, positions: &Value) -> Result<()> {
     let find = |filters: &[Value], kind: &Value| {
         let kind = kind.as_str().context("a filter has a name")?.to_owned();
         let is_it = |filter: &Value| filter["name"].as_str().is_some_and(|name| name.starts_with(&kind));
-        filters.iter().position(is_it).with_context(|| format!("there is no {kind}"))
+        Ok::<_, anyhow::Error>(filters.iter().position(is_it))
     };
     for position in each(positions) {
-        let moved = filters.remove(find(filters, &position["name"])?);
-        let at = match (&position["before"], &position["after"]) {
-            (before @ Value::String(_), Value::Null) => find(filters, before)?,
-            (Value::Null, after) => find(filters, after)? + 1,
+        let (beside, behind) = match (&position["before"], &position["after"]) {
+            (before @ Value::String(_), Value::Null) => (before, 0),
+            (Value::Null, after) => (after, 1),
             _ => bail!("before or after? {position}"),
         };
+        // A filter that no route asks for is not there.
+        let (Some(from), Some(_)) = (find(filters, &position["name"])?, find(filters, beside)?) else { continue };
+        let moved = filters.remove(from);
+        let at = find(filters, beside)?.context("it is still there")? + behind;
         filters.insert(at, moved);
     }
     Ok(())
 }
 
-fn route(rule: &Value, traffic: &Value) -> Result<Value> {
+fn route(rule: &Value, traffic: &Value, direct: &Value) -> Result<Value> {
+    let matching = &rule["matches"][0];
+    let headers = each(&matching["headers"])
+        .map(|header| json!({ "name": header["name"], "string_match": { "exact": header["value"] } }))
+        .collect::<Vec<_>>();
+    let matching = json!({ "path": matching["path"]["value"], "headers": headers });
+    if each(&rule["filters"]).any(|filter| filter["extensionRef"]["kind"] == "HTTPRouteFilter") {
+        return Ok(json!({
+            "match": matching,
+            "direct_response": { "status": direct["statusCode"], "body": { "inline_string": direct["body"]["inline"] } },
+            "response_headers_to_add": [{
+                "header": { "key": "content-type", "value": direct["contentType"] },
+                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+            }],
+        }));
+    }
     let filter = |kind: &str, field: &str| {
         let found = each(&rule["filters"]).find(|filter| filter["type"] == kind);
         found.map(|filter| &filter[field]).with_context(|| format!("there is no filter {kind}"))
@@ -98,7 +138,7 @@ fn route(rule: &Value, traffic: &Value) -> Result<Value> {
     let rewrite = filter("URLRewrite", "urlRewrite")?;
     let retry = &traffic["retry"];
     Ok(json!({
-        "match": { "path": rule["matches"][0]["path"]["value"] },
+        "match": matching,
         "request_headers_to_remove": texts(&filter("RequestHeaderModifier", "requestHeaderModifier")?["remove"]),
         "route": {
             "cluster": "segment",

@@ -11,26 +11,32 @@ use crate::xds;
 /// The name that Istio gives the router, and that EnvoyFilters look for.
 const ROUTER: &str = "envoy.filters.http.router";
 
+const VIRTUAL_HOST: &str = "webhooks";
+
 /// Envoy's configuration.
 pub fn config(manifests: &Manifests, segment: &Segment) -> Result<Config> {
     let shipped = Config::shipped()?;
     let module = shipped.module_file()?;
+    let mut filters =
+        vec![xds::filter(ROUTER, json!({ "@type": xds::ROUTER, "suppress_envoy_headers": hides_envoy(manifests)? }))];
+    if manifests.has("WasmPlugin") {
+        filters.insert(0, xds::filter("wasm", json!({ "@type": xds::WASM, "config": plugin(manifests, &module)? })));
+    }
     let connection_manager = json!({
         "@type": xds::HTTP_CONNECTION_MANAGER,
         "stat_prefix": "webhooks",
         "use_remote_address": true,
-        "http_filters": [
-            xds::filter("wasm", json!({ "@type": xds::WASM, "config": plugin(manifests, &module)? })),
-            xds::filter(ROUTER, json!({ "@type": xds::ROUTER, "suppress_envoy_headers": hides_envoy(manifests)? })),
-        ],
+        "http_filters": filters,
         "route_config": { "virtual_hosts": [virtual_host(&manifests.the("VirtualService")?["spec"])] },
     });
     let mut config = shipped
         .set(HTTP_CONNECTION_MANAGER, connection_manager)?
         .set(&format!("/static_resources/listeners/{LISTENER}/per_connection_buffer_limit_bytes"), json!(32768))?
         .set(SEGMENT_CLUSTER, cluster(manifests)?)?;
-    for patch in each(&manifests.the("EnvoyFilter")?["spec"]["configPatches"]) {
-        apply(patch, &mut config)?;
+    if manifests.has("EnvoyFilter") {
+        for patch in each(&manifests.the("EnvoyFilter")?["spec"]["configPatches"]) {
+            apply(patch, &mut config)?;
+        }
     }
     config.on_loopback()?.upstream(segment)
 }
@@ -61,7 +67,7 @@ fn hides_envoy(manifests: &Manifests) -> Result<bool> {
 }
 
 fn virtual_host(service: &Value) -> Value {
-    json!({ "name": "webhooks", "domains": service["hosts"], "routes": each(&service["http"]).flat_map(routes).collect::<Vec<_>>() })
+    json!({ "name": VIRTUAL_HOST, "domains": service["hosts"], "routes": each(&service["http"]).flat_map(routes).collect::<Vec<_>>() })
 }
 
 /// A route for each way a request can match, or one for all requests.
@@ -82,7 +88,13 @@ fn routes(http: &Value) -> Vec<Value> {
         }
         route
     };
-    let matches: Vec<_> = each(&http["match"]).map(|matching| json!({ "path": matching["uri"]["exact"] })).collect();
+    let headers = |matching: &Value| {
+        let headers = matching["headers"].as_object().into_iter().flatten();
+        headers.map(|(name, value)| json!({ "name": name, "string_match": value })).collect::<Vec<_>>()
+    };
+    let matches: Vec<_> = each(&http["match"])
+        .map(|matching| json!({ "path": matching["uri"]["exact"], "headers": headers(matching) }))
+        .collect();
     if matches.is_empty() { vec![with(json!({ "prefix": "/" }))] } else { matches.into_iter().map(with).collect() }
 }
 
@@ -123,7 +135,25 @@ fn apply(patch: &Value, config: &mut Config) -> Result<()> {
             let position = filters.iter().position(|filter| filter["name"] == *before);
             filters.insert(position.with_context(|| format!("there is no filter {before}"))?, value.clone());
         }
+        (Some("HTTP_ROUTE"), Some("MERGE")) => {
+            let route = patch["match"]["routeConfiguration"]["vhost"]["route"]["name"].as_str();
+            let route = route.context("a patch names its route")?;
+            let routes = format!("{HTTP_CONNECTION_MANAGER}/route_config/virtual_hosts/{VIRTUAL_HOST}/routes");
+            merge(config.at(&format!("{routes}/{route}"))?, value);
+        }
         other => anyhow::bail!("what does {other:?} do?"),
     }
     Ok(())
+}
+
+/// Merges as Protocol Buffers do: objects member by member.
+fn merge(into: &mut Value, value: &Value) {
+    match (into, value) {
+        (Value::Object(into), Value::Object(members)) => {
+            for (name, value) in members {
+                merge(into.entry(name.as_str()).or_insert(Value::Null), value);
+            }
+        }
+        (into, value) => *into = value.clone(),
+    }
 }

@@ -139,7 +139,7 @@ fn the_parts_for_envoy_gateway_find_each_other() -> Result<()> {
     let manifests = Manifests::read("envoy-gateway.yaml")?;
     let mut references = 0;
     for manifest in &manifests.0 {
-        let keys = ["parametersRef", "parentRefs", "targetRefs", "backendRefs"];
+        let keys = ["parametersRef", "parentRefs", "targetRefs", "backendRefs", "extensionRef"];
         let lists = keys.iter().flat_map(|key| every(manifest, key));
         for reference in lists.flat_map(|found| if found.is_array() { each(found).collect() } else { vec![found] }) {
             let kind = reference["kind"].as_str().unwrap_or("Gateway");

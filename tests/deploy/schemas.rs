@@ -64,7 +64,10 @@ pub fn misspelt(manifest: &Value) -> Vec<Value> {
     }
     let mut paths = Vec::new();
     objects(manifest, String::new(), &mut paths);
-    paths.retain(|path| !path.rsplit('/').next().is_some_and(|last| MAPS.contains(&last)));
+    let is_map = |path: &str| {
+        path.ends_with("/match/0/headers") || path.rsplit('/').next().is_some_and(|last| MAPS.contains(&last))
+    };
+    paths.retain(|path| !is_map(path));
     let with = |path: String| {
         let mut misspelt = manifest.clone();
         let object: &mut Map<String, Value> = misspelt.pointer_mut(&path)?.as_object_mut()?;

@@ -7,6 +7,7 @@ mod environments;
 mod hostile;
 mod metrics;
 mod monitoring;
+mod omissions;
 mod operations;
 mod route;
 mod shutdown;

@@ -67,6 +67,17 @@ impl Manifests {
         Ok(self.0.remove(0))
     }
 
+    /// All but the documents of a kind.
+    pub fn without(mut self, kind: &str) -> Self {
+        self.0.retain(|document| document["kind"] != kind);
+        self
+    }
+
+    /// Whether there is a document of a kind.
+    pub fn has(&self, kind: &str) -> bool {
+        self.0.iter().any(|document| document["kind"] == kind)
+    }
+
     /// The only document of a kind.
     pub fn the(&self, kind: &str) -> Result<&Value> {
         let mut found = self.0.iter().filter(|document| document["kind"] == kind);
