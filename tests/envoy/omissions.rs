@@ -17,7 +17,7 @@ use tests::edge::*;
 /// Set to look at everything.
 const ALL: &str = "ALL_OMISSIONS";
 /// How many Envoys run at once.
-const AT_ONCE: usize = 3;
+const AT_ONCE: usize = 2;
 /// Until then every request has an answer. Envoy's own timeouts, which stay below Stigg's 30 s, are shortened for it.
 const BOUND: Duration = Duration::from_secs(8);
 
