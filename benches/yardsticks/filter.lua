@@ -374,7 +374,10 @@ local function user_id(s, id)
   end
   if id.kind == 45 or is_between(id.kind, 48, 57) then
     local number = sub(s, id.first, id.last)
-    return find(string.match(number, "^[^eE]*"), "[1-9]") and number or nil
+    if not find(string.match(number, "^[^eE]*"), "[1-9]") then return nil end
+    local value = tonumber(number) -- nil if Lua cannot read so long an exponent
+    if value == 0 or (value == nil and find(number, "[eE]%-")) then return nil end -- 1e-400 is 0
+    return number
   end
   reject(400, "invalid_customer_id",
     "The customer's id is neither a string nor a number; send the customer's id as a string.")
