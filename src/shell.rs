@@ -26,7 +26,7 @@ mod entry {
 #[derive(Default)]
 struct Root {
     config: Option<Arc<Config>>,
-    metrics: Rc<Registry>,
+    metrics: Rc<Registry<u32>>,
 }
 
 impl Context for Root {}
@@ -103,7 +103,7 @@ impl From<Action> for types::Action {
 }
 
 /// The host, with its numbers for the metrics.
-struct ProxyWasm(Rc<Registry>);
+struct ProxyWasm(Rc<Registry<u32>>);
 
 impl Host for ProxyWasm {
     type Headers<'a> = HeaderMap;
@@ -146,6 +146,10 @@ impl Host for ProxyWasm {
         let _ = abi::set_property(name, value);
     }
 
+    fn reroutes(&self) -> bool {
+        true
+    }
+
     fn clear_route_cache(&mut self) {
         // Envoy has this function. A host without it has no route that waits for the mark.
         let _ = abi::call_foreign_function("clear_route_cache");
@@ -163,14 +167,14 @@ impl Host for ProxyWasm {
     fn count(&mut self, metric: Metric) {
         if let Some(counter) = self.0.id(metric) {
             // A host that does not count does no harm.
-            let _ = abi::increment_metric(counter, 1);
+            let _ = abi::increment_metric(*counter, 1);
         }
     }
 
     fn record(&mut self, metric: Metric, value: usize) {
         if let Some(histogram) = self.0.id(metric) {
             // A host that does not measure does no harm.
-            let _ = abi::record_metric(histogram, value as u64);
+            let _ = abi::record_metric(*histogram, value as u64);
         }
     }
 

@@ -116,14 +116,13 @@ impl Stream {
         };
         match done {
             Ok(()) => Action::Continue,
-            Err(Failed) => {
-                self.forwarded = false;
-                self.fail(host)
-            }
+            Err(Failed) => self.fail(host),
         }
     }
 
-    fn fail(&mut self, host: &mut impl Host) -> Action {
+    /// Rejects the request with a 500, unless it has been answered.
+    pub fn fail(&mut self, host: &mut impl Host) -> Action {
+        self.forwarded = false;
         if let Some(Step::Reply(reply)) = self.filter.as_mut().map(|filter| filter.reject(Rejection::Internal)) {
             answer(host, reply);
         }
@@ -154,10 +153,12 @@ fn forward(host: &mut impl Host, headers: Option<&ToSegment>, call: &Call) -> Re
         Some(properties) => host.replace_request_body(&[&call.head, properties.as_slice(), &call.tail].concat())?,
     }
     host.set_property(MAPPED.0, MAPPED.1);
-    // The host looks for the route again after a header has changed. One that is not held has changed before the mark.
-    match headers {
-        Some(headers) => send_headers(host, headers)?,
-        None => host.clear_route_cache(),
+    if let Some(headers) = headers {
+        send_headers(host, headers)?;
+    }
+    // The mark must be there when the host looks for the route again. Headers that are not held have changed before it.
+    if headers.is_none() || !host.reroutes() {
+        host.clear_route_cache();
     }
     host.count(Metric::Forwarded);
     Ok(())

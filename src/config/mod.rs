@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 pub use self::fields::Error;
 use self::fields::{Field, Fields};
+use self::secrets::Variables;
 use crate::mapping::Mapping;
 use crate::secret::Secret;
 use crate::verify::Verification;
@@ -28,6 +29,9 @@ const ENVIRONMENTS: &str = "environments";
 
 /// The field that holds for all environments: the host has only one setting for them.
 const HOLD_REQUEST_HEADERS: &str = "hold_request_headers";
+
+/// Why a dynamic module has no such field.
+const ALWAYS_HELD: &str = "a dynamic module always holds the request's headers; remove this field";
 
 /// A checked configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,15 +66,38 @@ pub struct Environment {
     pub max_call_bytes: usize,
 }
 
+/// How the filter is loaded into Envoy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shell {
+    /// As a proxy-wasm plugin. The host may or may not let it hold the request's headers.
+    Wasm,
+    /// As a dynamic module, which always holds the request's headers.
+    Native,
+}
+
 impl Config {
-    /// Checks a configuration. An empty text stands for all defaults. `env` reads an environment variable.
+    /// Checks the configuration of a proxy-wasm plugin. An empty text stands for all defaults. `env` reads an environment
+    /// variable.
     ///
     /// # Errors
     /// One line that names the wrong field or variable. It never repeats a secret.
     pub fn parse(json: &[u8], env: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
+        Config::parse_for(Shell::Wasm, json, env)
+    }
+
+    /// The same for any shell.
+    ///
+    /// # Errors
+    /// As those of [`Config::parse`].
+    pub fn parse_for(shell: Shell, json: &[u8], env: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
+        let env = Variables { read: &env, shell };
         let mut top = Fields::new(object(json)?);
         let mut warnings = Vec::new();
-        let hold_request_headers = top.take(HOLD_REQUEST_HEADERS).map_or(Ok(false), |field| field.flag())?;
+        let hold_request_headers = match (shell, top.take(HOLD_REQUEST_HEADERS)) {
+            (Shell::Wasm, field) => field.map_or(Ok(false), |field| field.flag())?,
+            (Shell::Native, None) => true,
+            (Shell::Native, Some(field)) => return Err(field.error(ALWAYS_HELD)),
+        };
         let environments = match top.take(ENVIRONMENTS) {
             None => Environments::One(Arc::new(environment(top, &env, &mut warnings)?)),
             Some(field) => {
@@ -105,15 +132,18 @@ fn environment_at(
     path: &str,
     own: Field,
     common: &Fields,
-    env: impl Fn(&str) -> Option<String>,
+    env: &Variables<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<Environment, Error> {
     if !path.starts_with('/') || path.contains(['?', '#', '*']) {
         return Err(own.error("expected a path that starts with `/`, without a query"));
     }
-    let at_the_top = own.error(&format!(
-        "{HOLD_REQUEST_HEADERS} belongs beside {ENVIRONMENTS}: the host has only one setting for all of them"
-    ));
+    let at_the_top = own.error(&match env.shell {
+        Shell::Wasm => format!(
+            "{HOLD_REQUEST_HEADERS} belongs beside {ENVIRONMENTS}: the host has only one setting for all of them"
+        ),
+        Shell::Native => format!("{HOLD_REQUEST_HEADERS}: {ALWAYS_HELD}"),
+    });
     let own = own.object()?;
     if own.contains_key(HOLD_REQUEST_HEADERS) {
         return Err(at_the_top);
@@ -127,11 +157,7 @@ fn environment_at(
     Ok(environment)
 }
 
-fn environment(
-    mut fields: Fields,
-    env: impl Fn(&str) -> Option<String>,
-    warnings: &mut Vec<String>,
-) -> Result<Environment, Error> {
+fn environment(mut fields: Fields, env: &Variables<'_>, warnings: &mut Vec<String>) -> Result<Environment, Error> {
     let write_key = fields.take(secrets::WRITE_KEY);
     let webhook_secret = fields.take(secrets::WEBHOOK_SECRET);
     let max_body_bytes = fields.take("max_body_bytes");
@@ -146,8 +172,8 @@ fn environment(
     }
     Ok(Environment {
         mapping: Mapping::new(choices.check(warnings)?),
-        authorization: secrets::authorization(write_key, &env, warnings)?,
-        verification: secrets::verification(webhook_secret, &env, warnings)?,
+        authorization: secrets::authorization(write_key, env, warnings)?,
+        verification: secrets::verification(webhook_secret, env, warnings)?,
         max_body_bytes,
         max_call_bytes,
     })

@@ -3,6 +3,7 @@
 use base64ct::{Base64, Encoding};
 use serde_json::{Value, json};
 
+use super::Shell;
 use super::fields::{Error, Field};
 use crate::secret::Secret;
 use crate::verify::Verification;
@@ -22,10 +23,34 @@ const WEBHOOK_SECRET_VARIABLE: &str = "STIGG_WEBHOOK_SECRET";
 /// The length of Segment's write keys.
 const WRITE_KEY_CHARS: usize = 32;
 
+/// The environment variables that the filter can read.
+pub struct Variables<'a> {
+    /// Reads one of them.
+    pub read: &'a dyn Fn(&str) -> Option<String>,
+    /// How the filter comes to see them.
+    pub shell: Shell,
+}
+
+impl Variables<'_> {
+    /// The value of a variable, unless it is empty. White space around it is never part of a secret: one that was read
+    /// from a file often ends with a line feed.
+    fn get(&self, name: &str) -> Option<String> {
+        (self.read)(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
+    }
+
+    fn unset(&self, field: &str, names: &str) -> Error {
+        let visible = match self.shell {
+            Shell::Wasm => " and list it in vm_config.environment_variables.host_env_keys",
+            Shell::Native => "",
+        };
+        Error::new(format!("{field}: the environment variable {names} is not set; set it for Envoy{visible}"))
+    }
+}
+
 /// The `authorization` header; `None` if the gateway sets it.
 pub fn authorization(
     field: Option<Field>,
-    env: impl Fn(&str) -> Option<String>,
+    env: &Variables<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<Option<Secret>, Error> {
     let source = field.map_or_else(|| json!({ "env": WRITE_KEY_VARIABLE }), Field::into_value);
@@ -43,11 +68,11 @@ pub fn authorization(
     Ok(Some(Secret::new(format!("Basic {}", Base64::encode_string(format!("{write_key}:").as_bytes())))))
 }
 
-fn write_key(source: &Value, env: impl Fn(&str) -> Option<String>) -> Result<String, Error> {
+fn write_key(source: &Value, env: &Variables<'_>) -> Result<String, Error> {
     match single(source) {
-        Some(("env", Value::String(name))) => match set(&env, name) {
+        Some(("env", Value::String(name))) => match env.get(name) {
             Some(key) => Ok(key),
-            None => Err(unset(WRITE_KEY, name)),
+            None => Err(env.unset(WRITE_KEY, name)),
         },
         Some(("value", Value::String(key))) => inline(WRITE_KEY, key),
         _ => Err(Error::new(format!(
@@ -61,7 +86,7 @@ fn write_key(source: &Value, env: impl Fn(&str) -> Option<String>) -> Result<Str
 /// Who may send webhooks.
 pub fn verification(
     field: Option<Field>,
-    env: impl Fn(&str) -> Option<String>,
+    env: &Variables<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<Verification, Error> {
     let source = field.map_or_else(|| json!({ "env": WEBHOOK_SECRET_VARIABLE }), Field::into_value);
@@ -88,13 +113,13 @@ pub fn verification(
     };
     let list = list.iter().map(Value::as_str).collect::<Option<Vec<_>>>().ok_or_else(expected)?;
     let secrets: Vec<String> = match key {
-        "env" => list.iter().filter_map(|name| set(&env, name)).collect(),
+        "env" => list.iter().filter_map(|name| env.get(name)).collect(),
         "value" => list.iter().map(|secret| inline(WEBHOOK_SECRET, secret)).collect::<Result<_, _>>()?,
         _ => return Err(expected()),
     };
     match (key, list.as_slice()) {
         (_, []) => Err(expected()),
-        ("env", names) if secrets.is_empty() => Err(unset(WEBHOOK_SECRET, &names.join(", "))),
+        ("env", names) if secrets.is_empty() => Err(env.unset(WEBHOOK_SECRET, &names.join(", "))),
         _ => secrets
             .into_iter()
             .map(|secret| sendable(WEBHOOK_SECRET, secret).map(Secret::new))
@@ -107,19 +132,6 @@ pub fn verification(
 fn single(value: &Value) -> Option<(&str, &Value)> {
     let object = value.as_object().filter(|object| object.len() == 1)?;
     object.iter().next().map(|(key, value)| (key.as_str(), value))
-}
-
-/// The value of an environment variable, unless it is empty. White space around it is never part of a secret: one that
-/// was read from a file often ends with a line feed.
-fn set(env: impl Fn(&str) -> Option<String>, name: &str) -> Option<String> {
-    env(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
-}
-
-fn unset(field: &str, names: &str) -> Error {
-    Error::new(format!(
-        "{field}: the environment variable {names} is not set; set it for Envoy and list it in \
-         vm_config.environment_variables.host_env_keys"
-    ))
 }
 
 fn inline(field: &str, value: &str) -> Result<String, Error> {

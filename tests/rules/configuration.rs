@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use stigg_segment::config::{Config, Environment, Error};
+use stigg_segment::config::{Config, Environment, Error, Shell};
 use stigg_segment::verify::{Verdict, Verification};
 
 const KEY: &str = "abcdefghijklmnopqrstuvwxyz012345";
@@ -188,4 +188,22 @@ fn no_secret_shows_in_debug_output() {
     for secret in ["hunter2", KEY, "YWJjZGVm"] {
         assert!(!debug.contains(secret), "{debug}");
     }
+}
+
+#[test]
+fn a_dynamic_module_always_holds_the_headers() {
+    let native = |json: &str, env: fn(&str) -> Option<String>| Config::parse_for(Shell::Native, json.as_bytes(), env);
+    assert!(native("{}", env).unwrap().hold_request_headers);
+    for (json, expected) in [
+        (r#"{"hold_request_headers": true}"#, "hold_request_headers: a dynamic module always holds"),
+        (
+            r#"{"environments": {"/a": {"hold_request_headers": true}}}"#,
+            "environments./a: hold_request_headers: a dynamic module always holds",
+        ),
+    ] {
+        let error = native(json, env).unwrap_err().to_string();
+        assert!(error.starts_with(expected), "{error}");
+    }
+    let unset = native("{}", |_| None).unwrap_err().to_string();
+    assert_eq!(unset, "write_key: the environment variable SEGMENT_WRITE_KEY is not set; set it for Envoy");
 }

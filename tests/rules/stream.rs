@@ -19,6 +19,7 @@ struct Fake {
     calls: Vec<String>,
     fails_at: Option<&'static str>,
     fails_to_reply: bool,
+    keeps_route: bool,
     counted: Vec<Metric>,
     recorded: Vec<usize>,
     logged: Vec<String>,
@@ -91,6 +92,10 @@ impl Host for Fake {
 
     fn set_property(&mut self, name: &str, value: &[u8]) {
         let _ = self.call(format!("property {name}: {}", text(value)));
+    }
+
+    fn reroutes(&self) -> bool {
+        !self.keeps_route
     }
 
     fn clear_route_cache(&mut self) {
@@ -181,6 +186,13 @@ fn headers_that_are_not_held_change_at_once() {
 }
 
 #[test]
+fn a_host_that_keeps_the_route_is_asked_to_find_it_again() {
+    let mut host = Fake { keeps_route: true, ..Fake::new(EVENT) };
+    assert_eq!(serve(holding(), &mut host), Action::Continue);
+    assert_eq!(host.calls.last().unwrap(), "clear route cache");
+}
+
+#[test]
 fn a_redacted_event_takes_the_place_of_the_body() {
     let mut host = Fake::new(EVENT);
     assert_eq!(serve(stream(r#""properties": {"remove": ["messageId"]}"#), &mut host), Action::Continue);
@@ -221,6 +233,9 @@ fn if_the_host_fails_the_request_is_answered_500() {
     stream.on_request_body(&mut host, EVENT.len(), false);
     assert_eq!(stream.on_request_trailers(&mut host), Action::Pause);
     assert_eq!(host.replies(), ["500 stigg_segment_internal"]);
+    let counted = host.counted.len();
+    stream.on_response_headers(&mut host);
+    assert_eq!(host.counted.len(), counted, "this answer is not Segment's");
 }
 
 #[test]
