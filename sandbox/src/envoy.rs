@@ -28,6 +28,7 @@ pub use self::tap::{Exchange, Tap};
 use crate::http;
 use crate::process::{Process, pin};
 pub use crate::workspace_root;
+pub use stigg_segment::config::Shell;
 
 /// The listener that takes Stigg's webhooks.
 pub const LISTENER: &str = "webhooks";
