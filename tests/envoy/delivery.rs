@@ -8,6 +8,18 @@ use sandbox::envoy::{Config, ROUTE};
 use sandbox::segment::{Behaviour, Segment};
 use serde_json::{Value, json};
 use tests::edge::*;
+use tests::on_both_shells;
+
+on_both_shells! {
+    what_segment_calls_retryable_is_sent_again
+    what_is_permanent_goes_back_to_stigg_at_once_and_unchanged
+    a_connection_that_breaks_is_no_reason_to_lose_an_event
+    an_event_keeps_its_message_id_however_often_it_is_delivered
+    segments_rate_limit_is_waited_for
+    when_nothing_helps_stigg_is_told_and_delivers_again
+    stigg_has_an_answer_before_it_gives_up
+    retries_do_not_pile_up_on_a_segment_that_is_down
+}
 
 /// What Segment's documentation calls retryable, but for the other 5xx.
 const RETRYABLE: [u16; 4] = [408, 410, 429, 460];
@@ -23,7 +35,6 @@ fn message_ids(segment: &Segment) -> Vec<Value> {
     segment.calls().iter().map(|call| call.json()["messageId"].clone()).collect()
 }
 
-#[tokio::test]
 async fn what_segment_calls_retryable_is_sent_again() -> Result<()> {
     let edge = Edge::start_with(impatient).await?;
     for status in RETRYABLE.into_iter().chain((500..600).filter(|status| !PERMANENT_5XX.contains(status))) {
@@ -38,7 +49,6 @@ async fn what_segment_calls_retryable_is_sent_again() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
 async fn what_is_permanent_goes_back_to_stigg_at_once_and_unchanged() -> Result<()> {
     let edge = Edge::start_with(impatient).await?;
     let permanent_4xx = (400..500).filter(|status| !RETRYABLE.contains(status));
@@ -53,7 +63,6 @@ async fn what_is_permanent_goes_back_to_stigg_at_once_and_unchanged() -> Result<
     Ok(())
 }
 
-#[tokio::test]
 async fn a_connection_that_breaks_is_no_reason_to_lose_an_event() -> Result<()> {
     let edge = Edge::start_with(impatient).await?;
     for broken in [Behaviour::ResetBeforeAccept, Behaviour::ResetAfterAccept] {
@@ -66,7 +75,6 @@ async fn a_connection_that_breaks_is_no_reason_to_lose_an_event() -> Result<()> 
     Ok(())
 }
 
-#[tokio::test]
 async fn an_event_keeps_its_message_id_however_often_it_is_delivered() -> Result<()> {
     let edge = Edge::start_with(impatient).await?;
     for event in [EVENT, r#"{"type":"subscription.trial_converted","customer":{"id":"acme"}}"#] {
@@ -82,7 +90,6 @@ async fn an_event_keeps_its_message_id_however_often_it_is_delivered() -> Result
     Ok(())
 }
 
-#[tokio::test]
 async fn segments_rate_limit_is_waited_for() -> Result<()> {
     let edge = Edge::start_with(impatient).await?;
     for header in ["retry-after", "x-ratelimit-reset"] {
@@ -96,7 +103,6 @@ async fn segments_rate_limit_is_waited_for() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
 async fn when_nothing_helps_stigg_is_told_and_delivers_again() -> Result<()> {
     let edge = Edge::start_with(impatient).await?;
     edge.segment.behave(Behaviour::status(500));
@@ -113,7 +119,6 @@ async fn when_nothing_helps_stigg_is_told_and_delivers_again() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
 async fn stigg_has_an_answer_before_it_gives_up() -> Result<()> {
     const STIGG_GIVES_UP: Duration = Duration::from_secs(30);
     let edge = Edge::start().await?;
@@ -127,7 +132,6 @@ async fn stigg_has_an_answer_before_it_gives_up() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
 async fn retries_do_not_pile_up_on_a_segment_that_is_down() -> Result<()> {
     const WEBHOOKS: usize = 200;
     let edge = std::sync::Arc::new(Edge::start_with(impatient).await?);

@@ -3,10 +3,17 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
-use sandbox::envoy::{Config, ROUTE};
+use sandbox::envoy::{Config, ROUTE, Shell};
 use sandbox::stigg::{Reply, Webhook};
 use serde_json::{Value, json};
 use tests::edge::*;
+use tests::on_both_shells;
+
+on_both_shells! {
+    each_has_its_own_secret_and_write_key
+    each_sends_what_it_chose
+    no_secret_of_an_environment_is_in_a_log
+}
 
 const PRODUCTION: &str = "/webhooks/production";
 const STAGING: &str = "/webhooks/staging";
@@ -60,7 +67,6 @@ async fn send(edge: &Edge, path: &str, secret: &str, body: &str) -> Result<Reply
     Webhook::new(body.to_owned()).secret(secret).send(&edge.envoy.url(path)).await
 }
 
-#[tokio::test]
 async fn each_has_its_own_secret_and_write_key() -> Result<()> {
     let edge = edge().await?;
     for (path, secret, status) in [
@@ -82,7 +88,6 @@ async fn each_has_its_own_secret_and_write_key() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
 async fn each_sends_what_it_chose() -> Result<()> {
     let edge = edge().await?;
     let production = async |body: &str| send(&edge, PRODUCTION, "secret-of-production", body).await;
@@ -121,16 +126,19 @@ async fn each_sends_what_it_chose() -> Result<()> {
 
     // What is not allowed is answered and counted, and nothing is sent.
     edge.segment.clear();
-    let not_allowed = "wasmcustom.stigg_segment.webhooks.outcome.ignored.reason.event_not_allowed";
-    assert_eq!(edge.envoy.stat(not_allowed).await?, 0);
+    let prefix = match shell() {
+        Shell::Wasm => "wasmcustom",
+        Shell::Native => "dynamicmodulescustom",
+    };
+    let not_allowed = format!("{prefix}.stigg_segment.webhooks.outcome.ignored.reason.event_not_allowed");
+    assert_eq!(edge.envoy.stat(&not_allowed).await?, 0);
     assert_eq!(production(r#"{"type":"customer.deleted","id":"acme"}"#).await?.status, 204);
     assert_eq!(staging(r#"{"type":"plan.created","customer":{"id":"acme"}}"#).await?.status, 204);
-    assert_eq!(edge.envoy.stat(not_allowed).await?, 2);
+    assert_eq!(edge.envoy.stat(&not_allowed).await?, 2);
     assert_eq!(edge.segment.requests_begun(), 0);
     Ok(())
 }
 
-#[tokio::test]
 async fn no_secret_of_an_environment_is_in_a_log() -> Result<()> {
     let edge = edge().await?;
     send(&edge, PRODUCTION, "secret-of-production", EVENT).await?;

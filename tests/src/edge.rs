@@ -1,11 +1,11 @@
-//! What the end-to-end tests share: a real Envoy on the shipped `envoy.yaml` between a sender and the stand-in for
+//! What the end-to-end tests share: both shells, a real Envoy on the shipped `envoy.yaml` between a sender and the stand-in for
 //! Segment, and a plain socket for requests that no HTTP client would send.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use sandbox::envoy::{Config, Envoy, Options, is_older_than};
+use sandbox::envoy::{Config, Envoy, Options, Shell, is_older_than};
 use sandbox::segment::Segment;
 use sandbox::stigg::{Reply, Webhook};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufStream};
@@ -30,6 +30,42 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub const EVENT: &str = r#"{"type":"customer.payment_failed", "messageId":"m-1","customer":{"id":"acme"}}"#;
 /// An event that is not about a customer.
 pub const CATALOG_EVENT: &str = r#"{"type":"plan.created","messageId":"m-2","id":"plan-pro"}"#;
+
+tokio::task_local! {
+    static SHELL: Shell;
+}
+
+/// The shell that this test runs.
+pub fn shell() -> Shell {
+    SHELL.try_with(|shell| *shell).unwrap_or(Shell::Wasm)
+}
+
+/// Runs a test on a shell.
+pub async fn on(shell: Shell, test: impl Future<Output = Result<()>>) -> Result<()> {
+    if shell == Shell::Native && is_too_old((1, 38), "dynamic modules").await? {
+        return Ok(());
+    }
+    SHELL.scope(shell, test).await
+}
+
+/// Makes each of these functions two tests, one for each shell.
+#[macro_export]
+macro_rules! on_both_shells {
+    ($($test:ident)+) => {
+        $crate::on_both_shells!(@ wasm Wasm $($test)+);
+        $crate::on_both_shells!(@ native Native $($test)+);
+    };
+    (@ $module:ident $shell:ident $($test:ident)+) => {
+        mod $module {
+            $(
+                #[tokio::test]
+                async fn $test() -> anyhow::Result<()> {
+                    $crate::edge::on(sandbox::envoy::Shell::$shell, super::$test()).await
+                }
+            )+
+        }
+    };
+}
 
 /// Envoy and the stand-in for Segment behind it.
 #[derive(Debug)]
@@ -61,7 +97,15 @@ impl Edge {
 
     /// In each of the two ways to hold a request back until its body is mapped.
     pub async fn start_both_ways() -> Result<[Edge; 2]> {
-        Ok([Edge::start().await?, Edge::start_with(|config| config.hold_request_headers(false)).await?])
+        Ok([Edge::start().await?, Edge::start_with(buffered).await?])
+    }
+
+    /// In those of these ways in which the filter sees the headers before the body has come.
+    pub async fn start_seeing_headers_first() -> Result<Vec<Edge>> {
+        Ok(match shell() {
+            Shell::Wasm => Edge::start_both_ways().await?.into(),
+            Shell::Native => vec![Edge::start().await?],
+        })
     }
 
     /// With this stand-in and these options.
@@ -70,7 +114,7 @@ impl Edge {
         change: impl FnOnce(Config) -> Result<Config>,
         options: Options,
     ) -> Result<Edge> {
-        let envoy = Envoy::start(change(Config::sandboxed(&segment)?)?, options).await?;
+        let envoy = Envoy::start(change(Config::sandboxed_with(shell(), &segment)?)?, options).await?;
         Ok(Edge { envoy, segment })
     }
 
@@ -87,6 +131,15 @@ impl Edge {
     /// A socket to the webhooks listener.
     pub async fn connect(&self) -> Result<Connection> {
         Connection::open(self.envoy.addr(sandbox::envoy::LISTENER).context("no listener")?).await
+    }
+}
+
+/// With the stock buffer filter: it holds the request behind the Wasm filter, which does not hold the headers then, or
+/// before the dynamic module, which gets the whole request at once.
+pub fn buffered(config: Config) -> Result<Config> {
+    match config.shell() {
+        Shell::Wasm => config.hold_request_headers(false),
+        Shell::Native => config.buffered_before(),
     }
 }
 
