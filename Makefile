@@ -31,12 +31,12 @@ run: $(if $(filter native,$(SHELL_KIND)),native,build) ## run a real Envoy with 
 send: rust ## send an event to the running sandbox: EVENT (subscription.created) or a file; COUNT of them, RATE per second
 	@cargo run --quiet --package sandbox -- send '$(or $(EVENT),subscription.created)' $(if $(COUNT),--count $(COUNT)) $(if $(RATE),--rate $(RATE))
 
-test: build yardsticks tools ## run all tests: the mapping, the configuration, and everything on a real Envoy
+test: build native yardsticks tools ## run all tests: the mapping, the configuration, and everything on a real Envoy
 	@cargo test --workspace
 	@# A separate workspace with its own lock. It asks for a newer Rust than the filter does, but compiles with the filter's.
 	@cargo test --quiet --locked --ignore-rust-version --manifest-path tests/second_host/Cargo.toml --target-dir target/second_host
 
-test-matrix: build tools ## run the tests on every supported version of Envoy, and write the table in README.md
+test-matrix: build native tools ## run the tests on every supported version of Envoy, and write the table in README.md
 	@cargo run --quiet --package tests --bin matrix
 
 lint: rust $(TYPOS) ## check format, lints, documentation and spelling

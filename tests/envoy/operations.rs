@@ -12,16 +12,24 @@ use anyhow::{Context, Result};
 use base64ct::{Base64, Encoding};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
-use sandbox::envoy::{Config, Envoy, HTTP_CONNECTION_MANAGER, Options, locate, workspace_root};
+use sandbox::envoy::{Config, Envoy, HTTP_CONNECTION_MANAGER, Options, Shell, locate, validate, workspace_root};
 use sandbox::segment::{Behaviour, Segment};
 use sandbox::stigg::Webhook;
 use serde_json::json;
 use tempfile::TempDir;
 use tests::edge::*;
+use tests::on_both_shells;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName};
 use tokio_rustls::{TlsConnector, client::TlsStream};
+
+on_both_shells! {
+    secrets_from_files_are_rotated_under_load_without_a_failed_request
+    without_a_webhook_secret_nobody_is_let_in
+    the_certificate_is_replaced_while_connections_come
+    on_sigterm_every_accepted_webhook_is_still_answered
+}
 
 /// A folder that stands for /etc/envoy, with the files of deploy/sds in it.
 fn etc_envoy() -> Result<TempDir> {
@@ -58,16 +66,70 @@ fn replace(folder: &Path, file: &str, content: &str) -> Result<()> {
     Ok(std::fs::rename(new, folder.join(file))?)
 }
 
-/// envoy.yaml after the sed command that its head gives for a variant.
-fn variant(expressions: &[&str], etc: &TempDir, segment: &Segment) -> Result<Config> {
+/// The expressions that envoy.yaml's head gives for its variants.
+const TLS: &[&str] = &["s/#tls //"];
+const SDS: &[&str] = &["s/#sds //", "/#env/d"];
+const NATIVE: &[&str] = &["s/#native //", "/#wasm$/d"];
+
+/// envoy.yaml after the sed commands for these variants.
+fn rendered(variants: &[&[&str]], etc: &TempDir) -> Result<Config> {
+    let head = std::fs::read_to_string(workspace_root().join("envoy.yaml"))?;
     let mut sed = Command::new("sed");
-    for expression in expressions {
+    for expression in variants.concat() {
+        assert!(head.contains(&format!("'{expression}'")), "envoy.yaml does not say {expression}");
         sed.args(["-e", expression]);
     }
-    let head = std::fs::read_to_string(workspace_root().join("envoy.yaml"))?;
-    assert!(expressions.iter().all(|expression| head.contains(&format!("'{expression}'"))), "not what envoy.yaml says");
-    let output = sed.arg(workspace_root().join("envoy.yaml")).output()?;
-    Config::from_yaml(&below(etc, std::str::from_utf8(&output.stdout)?))?.on_loopback()?.upstream(segment)
+    let output = if variants.is_empty() {
+        head
+    } else {
+        String::from_utf8(sed.arg(workspace_root().join("envoy.yaml")).output()?.stdout)?
+    };
+    Config::from_yaml(&below(etc, &output))
+}
+
+/// A variant on the shell that the test runs, with everything on loopback and the stand-in for Segment.
+fn variant(expressions: &[&str], etc: &TempDir, segment: &Segment) -> Result<Config> {
+    let variants = match shell() {
+        Shell::Wasm => vec![expressions],
+        Shell::Native => vec![expressions, NATIVE],
+    };
+    rendered(&variants, etc)?.on_loopback()?.upstream(segment)
+}
+
+#[tokio::test]
+async fn all_combinations_of_the_variants_are_valid() -> Result<()> {
+    let etc = etc_envoy()?;
+    for (tls, sds, native) in (0..8).map(|n| (n & 1 > 0, n & 2 > 0, n & 4 > 0)) {
+        if sds && is_too_old((1, 39), "secrets from files").await?
+            || native && is_too_old((1, 38), "dynamic modules").await?
+        {
+            continue;
+        }
+        let chosen = [(tls, TLS), (sds, SDS), (native, NATIVE)].into_iter().filter(|(chosen, _)| *chosen);
+        let chosen: Vec<_> = chosen.map(|(_, expressions)| expressions).collect();
+        let config = rendered(&chosen, &etc)?;
+        let options = if sds { Options::default() } else { options() };
+        let opinion = validate(config.clone(), options).await?;
+        assert!(opinion.accepted, "{chosen:?}: {}", opinion.log);
+        // Each says what it is for, and nothing of the others is left.
+        let text = config.to_string();
+        assert_eq!(config.shell() == Shell::Native, native);
+        for (part, is_there) in [
+            ("DownstreamTlsContext", tls),
+            ("credential_injector", sds),
+            ("STIGG_WEBHOOK_SECRET", !sds),
+            ("wasmcustom", !native),
+            ("extensions.filters.http.wasm", !native),
+            ("hold_request_headers", !native),
+            ("dynamic_modules", native),
+        ] {
+            assert_eq!(text.contains(part), is_there, "{chosen:?}: {part}");
+        }
+        if !tls && !sds {
+            assert_eq!(config, Config::from_yaml(&Config::text(config.shell())?)?, "the sandbox runs another variant");
+        }
+    }
+    Ok(())
 }
 
 #[tokio::test]
@@ -98,7 +160,6 @@ async fn too_many_webhooks_at_once_are_told_to_come_back() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
 async fn secrets_from_files_are_rotated_under_load_without_a_failed_request() -> Result<()> {
     if is_too_old((1, 39), "secrets from files").await? {
         return Ok(());
@@ -112,7 +173,7 @@ async fn secrets_from_files_are_rotated_under_load_without_a_failed_request() ->
     replace(&secrets, "stigg", &format!("{SECRET}\n"))?;
     replace(&secrets, "segment", &basic(WRITE_KEY))?;
     let segment = Segment::start().await?;
-    let config = variant(&["s/#sds //", "/#env$/d"], &etc, &segment)?;
+    let config = variant(SDS, &etc, &segment)?;
     let edge = Arc::new(Edge { envoy: Envoy::start(config, Options::default()).await?, segment });
     let send = async |edge: &Edge, secret| {
         Ok::<_, anyhow::Error>(Webhook::new(EVENT).secret(secret).send(&edge.envoy.url(PATH)).await?.status)
@@ -164,7 +225,6 @@ async fn secrets_from_files_are_rotated_under_load_without_a_failed_request() ->
     Ok(())
 }
 
-#[tokio::test]
 async fn without_a_webhook_secret_nobody_is_let_in() -> Result<()> {
     if is_too_old((1, 39), "secrets from files").await? {
         return Ok(());
@@ -173,7 +233,7 @@ async fn without_a_webhook_secret_nobody_is_let_in() -> Result<()> {
     replace(&etc.path().join("secrets"), "stigg", "\n")?;
     replace(&etc.path().join("secrets"), "segment", "eDo=")?;
     let segment = Segment::start().await?;
-    let config = variant(&["s/#sds //", "/#env$/d"], &etc, &segment)?;
+    let config = variant(SDS, &etc, &segment)?;
     let edge = Edge { envoy: Envoy::start(config, Options::default()).await?, segment };
     for secret in ["", "-", "anything"] {
         let reply = Webhook::new(EVENT).secret(secret).send(&edge.envoy.url(PATH)).await?;
@@ -183,7 +243,6 @@ async fn without_a_webhook_secret_nobody_is_let_in() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
 async fn the_certificate_is_replaced_while_connections_come() -> Result<()> {
     let etc = etc_envoy()?;
     let certs = etc.path().join("certs");
@@ -196,7 +255,7 @@ async fn the_certificate_is_replaced_while_connections_come() -> Result<()> {
     };
     let first = issue()?;
     let segment = Segment::start().await?;
-    let edge = Edge { envoy: Envoy::start(variant(&["s/#tls //"], &etc, &segment)?, options()).await?, segment };
+    let edge = Edge { envoy: Envoy::start(variant(TLS, &etc, &segment)?, options()).await?, segment };
     let addr = edge.envoy.addr(sandbox::envoy::LISTENER).unwrap();
     let exchange = async |trusted: &rcgen::Certificate| -> Result<String> {
         let mut stream = tls(addr, trusted).await?;
@@ -246,14 +305,13 @@ impl Drop for Group {
     }
 }
 
-#[tokio::test]
 async fn on_sigterm_every_accepted_webhook_is_still_answered() -> Result<()> {
     const UNDER_WAY: usize = 20;
     let segment = Segment::start().await?;
     segment.behave(Behaviour::Accept.after(Duration::from_secs(2)));
     let [listener, admin] = free_ports()?;
     let ports = move |port| if port == 9901 { admin } else { listener };
-    let config = Config::shipped()?.on_loopback_at(ports)?.upstream(&segment)?;
+    let config = Config::shipped_with(shell())?.on_loopback_at(ports)?.upstream(&segment)?;
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("envoy.json");
     std::fs::write(&file, config.to_string())?;
