@@ -6,6 +6,7 @@ mod environments;
 mod hostile;
 mod metrics;
 mod monitoring;
+mod native;
 mod operations;
 mod portable;
 mod vm;
