@@ -1,5 +1,5 @@
-//! The filter as a dynamic module of Envoy: it maps Envoy's hooks to a [`Stream`], and the stream's questions to the
-//! [`abi`].
+//! The filter as a dynamic module of Envoy: it maps Envoy's hooks to a [`Stream`], and the stream's questions to the calls
+//! in `abi.rs`.
 
 #[allow(unsafe_code, reason = "this file is the border to Envoy, and the only one with unsafe code")]
 mod abi;

@@ -482,7 +482,9 @@ async fn a_wrong_configuration_stops_envoy_with_a_line_that_names_the_field() ->
     // As shipped it is fine, and says nothing.
     let opinion = envoy::validate(shipped.clone(), options()).await?;
     let says = ["wasm log", "[warning][dynamic_modules]", "[error][dynamic_modules]"];
-    assert!(opinion.accepted && says.iter().all(|said| !opinion.log.contains(said)), "{}", opinion.log);
+    // An Envoy before the newest one notes that the module was built for another.
+    let mut lines = opinion.log.lines().filter(|line| !line.contains("ABI version"));
+    assert!(opinion.accepted && lines.all(|line| says.iter().all(|said| !line.contains(said))), "{}", opinion.log);
     Ok(())
 }
 

@@ -50,9 +50,10 @@ async fn counted(edge: &Edge, webhook: Webhook) -> Result<BTreeSet<String>> {
     let before = counters(&edge.envoy).await?;
     webhook.send(&edge.envoy.url(PATH)).await?;
     let after = counters(&edge.envoy).await?;
-    let up = after.into_iter().filter(|(series, value)| *value != before[series]);
+    let before = |series: &str| before.get(series).copied().unwrap_or_default();
+    let up = after.into_iter().filter(|(series, value)| *value != before(series));
     Ok(up
-        .inspect(|(series, value)| assert_eq!(*value, before[series] + 1, "{series}"))
+        .inspect(|(series, value)| assert_eq!(*value, before(series) + 1, "{series}"))
         .map(|(series, _)| series)
         .collect())
 }
@@ -62,8 +63,10 @@ async fn every_outcome_is_counted_and_nothing_else_with_it() -> Result<()> {
     let expected = [FORWARDED.to_owned()].into_iter();
     let expected = expected.chain(Ignored::CODES.iter().map(|code| ignored(code)));
     let expected = expected.chain(Rejection::CODES.iter().map(|code| rejected(code))).chain((1..=5).map(answers));
-    let at_start = counters(&shipped.envoy).await?;
-    assert_eq!(at_start, expected.map(|series| (series, 0)).collect(), "all of them are there at once, at 0");
+    let at_start: BTreeMap<_, _> = expected.map(|series| (series, 0)).collect();
+    if shell() == Shell::Wasm || !is_too_old((1, 39), "counters of a dynamic module that begin at 0").await? {
+        assert_eq!(counters(&shipped.envoy).await?, at_start, "all of them are there at once, at 0");
+    }
 
     let body = |body: &str| Webhook::new(body.to_owned()).secret(SECRET);
     let mut seen = BTreeSet::new();
