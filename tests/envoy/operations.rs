@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use base64ct::{Base64, Encoding};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
@@ -42,17 +42,6 @@ fn etc_envoy() -> Result<TempDir> {
         std::fs::write(etc.path().join("sds").join(file), below(&etc, &text))?;
     }
     Ok(etc)
-}
-
-/// Waits until something holds.
-async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
-    let wait = async {
-        while !holds().await? {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        Ok(())
-    };
-    tokio::time::timeout(PATIENCE, wait).await.with_context(|| format!("not in time: {what}"))?
 }
 
 fn below(etc: &TempDir, text: &str) -> String {

@@ -143,6 +143,17 @@ pub fn buffered(config: Config) -> Result<Config> {
     }
 }
 
+/// Waits until something holds.
+pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
+    let wait = async {
+        while !holds().await? {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
+    };
+    tokio::time::timeout(PATIENCE, wait).await.with_context(|| format!("not in time: {what}"))?
+}
+
 /// Whether this Envoy is older than a version; says what the test has to leave out if it is.
 pub async fn is_too_old(version: (u32, u32), for_what: &str) -> Result<bool> {
     let too_old = tokio::task::spawn_blocking(move || is_older_than(version)).await??;
