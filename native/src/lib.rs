@@ -3,6 +3,8 @@
 
 #[allow(unsafe_code, reason = "this file is the border to Envoy, and the only one with unsafe code")]
 mod abi;
+#[cfg(test)]
+mod tests;
 
 use std::borrow::Cow;
 use std::cell::RefCell;

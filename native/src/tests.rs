@@ -15,31 +15,19 @@
 
 use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
-use std::ptr::null;
 
-use stigg_segment_native as _; // defines the hooks
+use crate::abi::hooks::*;
+use crate::abi::{Bytes, Header};
+use crate::{Filter, Request};
 
 const EVENT: &[u8] = br#"{"type":"customer.updated","messageId":"m","customer":{"id":"acme"}}"#;
 const CONTINUE: u32 = 0;
 
 type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
 
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Bytes(*const u8, usize);
-
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Header(Bytes, Bytes);
-
-impl Bytes {
-    fn of(bytes: &[u8]) -> Self {
-        Bytes(bytes.as_ptr(), bytes.len())
-    }
-
-    fn get<'a>(self) -> &'a [u8] {
-        if self.0.is_null() { &[] } else { unsafe { std::slice::from_raw_parts(self.0, self.1) } }
-    }
+/// What Envoy lends for as long as it promises.
+fn lent<'a>(bytes: &[u8]) -> Bytes<'a> {
+    Bytes::of(unsafe { std::slice::from_raw_parts(bytes.as_ptr(), bytes.len()) })
 }
 
 /// A stream of the fake Envoy.
@@ -55,23 +43,11 @@ struct Fake {
     properties: RefCell<Vec<Vec<u8>>>,
     routed_anew: Cell<usize>,
     /// The request to be told about the answer within the call that gives it, and whether it ends there.
-    within_reply: Cell<Option<(*const c_void, bool)>>,
+    within_reply: Cell<Option<(*const Request, bool)>>,
 }
 
 fn fake<'a>(stream: *mut c_void) -> &'a Fake {
     unsafe { &*stream.cast::<Fake>() }
-}
-
-unsafe extern "C" {
-    fn envoy_dynamic_module_on_program_init() -> *const std::ffi::c_char;
-    fn envoy_dynamic_module_on_http_filter_config_new(config: *mut c_void, name: Bytes, json: Bytes) -> *const c_void;
-    fn envoy_dynamic_module_on_http_filter_config_destroy(filter: *const c_void);
-    fn envoy_dynamic_module_on_http_filter_new(filter: *const c_void, stream: *mut c_void) -> *const c_void;
-    fn envoy_dynamic_module_on_http_filter_destroy(request: *const c_void);
-    fn envoy_dynamic_module_on_http_filter_request_headers(s: *mut c_void, r: *const c_void, end: bool) -> u32;
-    fn envoy_dynamic_module_on_http_filter_request_body(s: *mut c_void, r: *const c_void, end: bool) -> u32;
-    fn envoy_dynamic_module_on_http_filter_request_trailers(s: *mut c_void, r: *const c_void) -> u32;
-    fn envoy_dynamic_module_on_http_filter_response_headers(s: *mut c_void, r: *const c_void, end: bool) -> u32;
 }
 
 macro_rules! calls {
@@ -81,23 +57,23 @@ macro_rules! calls {
 }
 
 calls! {
-    envoy_dynamic_module_callback_log(_level: u32, line: Bytes) {
+    envoy_dynamic_module_callback_log(_level: u32, line: Bytes<'_>) {
         assert!(std::str::from_utf8(line.get()).is_ok());
     }
     envoy_dynamic_module_callback_http_filter_config_define_counter(
-        _config: *mut c_void, _name: Bytes, _labels: *const Bytes, _count: usize, id: *mut usize
+        _config: *mut c_void, _name: Bytes<'_>, _labels: *const Bytes<'_>, _count: usize, id: *mut usize
     ) -> u32 {
         unsafe { *id = 7 };
         0
     }
     envoy_dynamic_module_callback_http_filter_config_define_histogram(
-        _config: *mut c_void, _name: Bytes, _labels: *const Bytes, _count: usize, id: *mut usize
+        _config: *mut c_void, _name: Bytes<'_>, _labels: *const Bytes<'_>, _count: usize, id: *mut usize
     ) -> u32 {
         unsafe { *id = 8 };
         0
     }
     envoy_dynamic_module_callback_http_filter_increment_counter(
-        _stream: *mut c_void, id: usize, values: *const Bytes, count: usize, by: u64
+        _stream: *mut c_void, id: usize, values: *const Bytes<'_>, count: usize, by: u64
     ) -> u32 {
         assert_eq!((id, by), (7, 1));
         let values = unsafe { std::slice::from_raw_parts(values, count) };
@@ -105,31 +81,31 @@ calls! {
         0
     }
     envoy_dynamic_module_callback_http_filter_record_histogram_value(
-        _stream: *mut c_void, id: usize, _values: *const Bytes, count: usize, _value: u64
+        _stream: *mut c_void, id: usize, _values: *const Bytes<'_>, count: usize, _value: u64
     ) -> u32 {
         assert_eq!((id, count), (8, 0));
         0
     }
     envoy_dynamic_module_callback_http_get_header(
-        stream: *mut c_void, map: u32, name: Bytes, value: *mut Bytes, _index: usize, _count: *mut usize
+        stream: *mut c_void, map: u32, name: Bytes<'_>, value: *mut Bytes<'_>, _index: usize, _count: *mut usize
     ) -> bool {
         let maps = fake(stream).maps.borrow();
         let found = maps[map as usize].iter().find(|(own, _)| own == name.get());
-        found.inspect(|(_, own)| unsafe { *value = Bytes::of(own) }).is_some()
+        found.inspect(|(_, own)| unsafe { *value = lent(own) }).is_some()
     }
     envoy_dynamic_module_callback_http_get_headers_size(stream: *mut c_void, map: u32) -> usize {
         fake(stream).maps.borrow()[map as usize].len()
     }
-    envoy_dynamic_module_callback_http_get_headers(stream: *mut c_void, map: u32, headers: *mut Header) -> bool {
+    envoy_dynamic_module_callback_http_get_headers(stream: *mut c_void, map: u32, headers: *mut Header<'_>) -> bool {
         for (n, (name, value)) in fake(stream).maps.borrow()[map as usize].iter().enumerate() {
-            unsafe { *headers.add(n) = Header(Bytes::of(name), Bytes::of(value)) };
+            unsafe { *headers.add(n) = Header { name: lent(name), value: lent(value) } };
         }
         true
     }
-    envoy_dynamic_module_callback_http_set_header(stream: *mut c_void, map: u32, name: Bytes, value: Bytes) -> bool {
+    envoy_dynamic_module_callback_http_set_header(stream: *mut c_void, map: u32, name: Bytes<'_>, value: Bytes<'_>) -> bool {
         let map = &mut fake(stream).maps.borrow_mut()[map as usize];
         map.retain(|(own, _)| own != name.get());
-        if !value.0.is_null() {
+        if !value.get().is_empty() {
             map.push((name.get().into(), value.get().into()));
         }
         true
@@ -143,24 +119,24 @@ calls! {
     envoy_dynamic_module_callback_http_get_body_chunks_size(stream: *mut c_void, part: u32) -> usize {
         fake(stream).body.borrow()[part as usize].iter().flatten().count()
     }
-    envoy_dynamic_module_callback_http_get_body_chunks(stream: *mut c_void, part: u32, chunks: *mut Bytes) -> bool {
+    envoy_dynamic_module_callback_http_get_body_chunks(stream: *mut c_void, part: u32, chunks: *mut Bytes<'_>) -> bool {
         for (n, chunk) in fake(stream).body.borrow()[part as usize].iter().flatten().enumerate() {
-            unsafe { *chunks.add(n) = Bytes::of(chunk) };
+            unsafe { *chunks.add(n) = lent(chunk) };
         }
         true
     }
     envoy_dynamic_module_callback_http_drain_body(stream: *mut c_void, part: u32, _size: usize) -> bool {
         fake(stream).body.borrow_mut()[part as usize].as_mut().map(Vec::clear).is_some()
     }
-    envoy_dynamic_module_callback_http_append_body(stream: *mut c_void, part: u32, data: Bytes) -> bool {
+    envoy_dynamic_module_callback_http_append_body(stream: *mut c_void, part: u32, data: Bytes<'_>) -> bool {
         fake(stream).body.borrow_mut()[part as usize].as_mut().map(|body| body.push(data.get().into())).is_some()
     }
     envoy_dynamic_module_callback_http_get_filter_state_bytes(
-        _stream: *mut c_void, _key: Bytes, _value: *mut Bytes
+        _stream: *mut c_void, _key: Bytes<'_>, _value: *mut Bytes<'_>
     ) -> bool {
         false
     }
-    envoy_dynamic_module_callback_http_set_filter_state_bytes(stream: *mut c_void, key: Bytes, _value: Bytes) -> bool {
+    envoy_dynamic_module_callback_http_set_filter_state_bytes(stream: *mut c_void, key: Bytes<'_>, _value: Bytes<'_>) -> bool {
         fake(stream).properties.borrow_mut().push(key.get().into());
         true
     }
@@ -168,40 +144,38 @@ calls! {
         fake(stream).routed_anew.update(|times| times + 1);
     }
     envoy_dynamic_module_callback_http_send_response(
-        stream: *mut c_void, status: u32, headers: *const Header, count: usize, body: Bytes, details: Bytes
+        stream: *mut c_void, status: u32, headers: *const Header<'_>, count: usize, body: Bytes<'_>, details: Bytes<'_>
     ) {
         let headers = unsafe { std::slice::from_raw_parts(headers, count) };
-        assert!(headers.iter().all(|Header(name, value)| !name.get().is_empty() && !value.get().is_empty()));
+        assert!(headers.iter().all(|header| !header.name.get().is_empty() && !header.value.get().is_empty()));
         assert_eq!(body.get().is_empty(), status == 204);
         assert!(details.get().starts_with(b"stigg_segment_"));
         fake(stream).replies.borrow_mut().push(status);
         if let Some((request, ends)) = fake(stream).within_reply.take() {
-            unsafe { envoy_dynamic_module_on_http_filter_response_headers(stream, request, true) };
+            envoy_dynamic_module_on_http_filter_response_headers(stream, request, true);
             if ends {
-                unsafe { envoy_dynamic_module_on_http_filter_destroy(request) };
+                envoy_dynamic_module_on_http_filter_destroy(request);
             }
         }
     }
 }
 
 /// A configuration, for as long as the value.
-struct Filter(*const c_void);
+struct Configured(*const Filter);
 
-impl Filter {
+impl Configured {
     fn new() -> Self {
-        assert!(!unsafe { envoy_dynamic_module_on_program_init() }.is_null());
+        assert!(!envoy_dynamic_module_on_program_init().is_null());
         let json = br#"{"webhook_secret": "unverified", "write_key": "gateway"}"#;
-        let filter = unsafe {
-            envoy_dynamic_module_on_http_filter_config_new(std::ptr::null_mut(), Bytes(null(), 0), Bytes::of(json))
-        };
+        let filter = envoy_dynamic_module_on_http_filter_config_new(std::ptr::null_mut(), Bytes::NONE, Bytes::of(json));
         assert!(!filter.is_null());
-        Filter(filter)
+        Configured(filter)
     }
 }
 
-impl Drop for Filter {
+impl Drop for Configured {
     fn drop(&mut self) {
-        unsafe { envoy_dynamic_module_on_http_filter_config_destroy(self.0) };
+        envoy_dynamic_module_on_http_filter_config_destroy(self.0);
     }
 }
 
@@ -214,43 +188,39 @@ enum Hook {
     Response,
 }
 
-/// A request to the fake Envoy.
-struct Request {
+/// A client of the fake Envoy, with one request.
+struct Client {
     fake: Box<Fake>,
-    request: *const c_void,
+    request: *const Request,
 }
 
-impl Request {
-    fn new(filter: &Filter) -> Self {
+impl Client {
+    fn new(filter: &Configured) -> Self {
         let fake = Box::<Fake>::default();
         let pair = |(name, value): (&str, &str)| (name.into(), value.into());
         let request = [(":method", "POST"), (":path", "/webhooks/stigg"), ("cookie", "c")].map(pair);
         *fake.maps.borrow_mut() = [request.into(), vec![pair(("x-trailer", "1"))], vec![pair((":status", "200"))]];
         let stream = std::ptr::from_ref(&*fake).cast_mut().cast();
-        let request = unsafe { envoy_dynamic_module_on_http_filter_new(filter.0, stream) };
+        let request = envoy_dynamic_module_on_http_filter_new(filter.0, stream);
         assert!(!request.is_null());
-        Request { fake, request }
+        Client { fake, request }
     }
 
     /// Calls a hook, and does with the body what Envoy does then.
     fn call(&self, hook: &Hook) -> u32 {
         let stream = std::ptr::from_ref(&*self.fake).cast_mut().cast();
         match hook {
-            Hook::Headers { end } => unsafe {
-                envoy_dynamic_module_on_http_filter_request_headers(stream, self.request, *end)
-            },
+            Hook::Headers { end } => envoy_dynamic_module_on_http_filter_request_headers(stream, self.request, *end),
             Hook::Body { chunks, end } => {
                 self.fake.body.borrow_mut()[0] = Some(chunks.clone());
-                let status = unsafe { envoy_dynamic_module_on_http_filter_request_body(stream, self.request, *end) };
+                let status = envoy_dynamic_module_on_http_filter_request_body(stream, self.request, *end);
                 let mut body = self.fake.body.borrow_mut();
                 let received = body[0].take().unwrap();
                 body[1].get_or_insert_default().extend(received);
                 status
             }
-            Hook::Trailers => unsafe { envoy_dynamic_module_on_http_filter_request_trailers(stream, self.request) },
-            Hook::Response => unsafe {
-                envoy_dynamic_module_on_http_filter_response_headers(stream, self.request, true)
-            },
+            Hook::Trailers => envoy_dynamic_module_on_http_filter_request_trailers(stream, self.request),
+            Hook::Response => envoy_dynamic_module_on_http_filter_response_headers(stream, self.request, true),
         }
     }
 
@@ -259,7 +229,7 @@ impl Request {
     }
 
     fn end(self) -> Box<Fake> {
-        unsafe { envoy_dynamic_module_on_http_filter_destroy(self.request) };
+        envoy_dynamic_module_on_http_filter_destroy(self.request);
         self.fake
     }
 }
@@ -291,9 +261,9 @@ fn assert_is_call(body: &[u8]) {
 
 #[test]
 fn the_event_becomes_a_call_in_whatever_pieces_it_comes() {
-    let filter = Filter::new();
+    let filter = Configured::new();
     for hooks in requests() {
-        let request = Request::new(&filter);
+        let request = Client::new(&filter);
         let statuses: Vec<_> = hooks.iter().map(|hook| request.call(hook)).collect();
         let (last, before) = statuses.split_last().unwrap();
         assert!(*last == CONTINUE && before.iter().all(|status| *status != CONTINUE), "{hooks:?}: {statuses:?}");
@@ -309,14 +279,14 @@ fn the_event_becomes_a_call_in_whatever_pieces_it_comes() {
 /// A filter before this one has held the body, so that what is received is what is buffered.
 #[test]
 fn a_body_that_is_both_received_and_buffered_is_read_once() {
-    let filter = Filter::new();
-    let request = Request::new(&filter);
+    let filter = Configured::new();
+    let request = Client::new(&filter);
     request.call(&Hook::Headers { end: false });
     request.fake.same.set(true);
     request.fake.body.borrow_mut()[1] = Some(vec![EVENT.to_vec()]);
     let stream = std::ptr::from_ref(&*request.fake).cast_mut().cast();
     request.fake.body.borrow_mut()[0] = Some(vec![EVENT.to_vec()]);
-    let status = unsafe { envoy_dynamic_module_on_http_filter_request_body(stream, request.request, true) };
+    let status = envoy_dynamic_module_on_http_filter_request_body(stream, request.request, true);
     assert_eq!(status, CONTINUE);
     assert_is_call(&request.fake.body.borrow()[0].iter().flatten().flatten().copied().collect::<Vec<_>>());
     request.end();
@@ -325,11 +295,11 @@ fn a_body_that_is_both_received_and_buffered_is_read_once() {
 /// A stream can end between any two hooks, and an answer can come before any of them: that of Envoy, or of another filter.
 #[test]
 fn a_response_or_the_end_can_come_at_any_time() {
-    let filter = Filter::new();
+    let filter = Configured::new();
     for hooks in requests().into_iter().chain([vec![Hook::Headers { end: true }], vec![]]) {
         for ends_after in 0..=hooks.len() {
             for responses_before in 0..=ends_after {
-                let request = Request::new(&filter);
+                let request = Client::new(&filter);
                 for (n, hook) in hooks.iter().take(ends_after).enumerate() {
                     if n >= responses_before {
                         assert_eq!(request.call(&Hook::Response), CONTINUE);
@@ -347,14 +317,14 @@ fn a_response_or_the_end_can_come_at_any_time() {
 /// Envoy gives the answer at once in some cases, and can end the stream with it.
 #[test]
 fn hooks_within_the_call_that_answers_do_no_harm() {
-    let filter = Filter::new();
+    let filter = Configured::new();
     for ends in [false, true] {
         for hooks in [
             vec![Hook::Headers { end: true }],
             vec![Hook::Headers { end: false }, body(&[b"{"], true)],
             vec![Hook::Headers { end: false }, body(&[b"[]"], false), Hook::Trailers],
         ] {
-            let request = Request::new(&filter);
+            let request = Client::new(&filter);
             request.fake.within_reply.set(Some((request.request, ends)));
             for hook in &hooks {
                 assert_ne!(request.call(hook), CONTINUE);
@@ -370,8 +340,8 @@ fn hooks_within_the_call_that_answers_do_no_harm() {
 /// A request may outlive the configuration that it began with.
 #[test]
 fn a_configuration_is_there_until_its_last_request_has_ended() {
-    let filter = Filter::new();
-    let request = Request::new(&filter);
+    let filter = Configured::new();
+    let request = Client::new(&filter);
     request.call(&Hook::Headers { end: false });
     drop(filter);
     assert_eq!(request.call(&body(&[EVENT], true)), CONTINUE);
@@ -381,9 +351,7 @@ fn a_configuration_is_there_until_its_last_request_has_ended() {
 #[test]
 fn a_wrong_configuration_is_rejected() {
     for json in [&br#"{"hold_request_headers": true}"#[..], b"no JSON", b"\xff"] {
-        let filter = unsafe {
-            envoy_dynamic_module_on_http_filter_config_new(std::ptr::null_mut(), Bytes(null(), 0), Bytes::of(json))
-        };
+        let filter = envoy_dynamic_module_on_http_filter_config_new(std::ptr::null_mut(), Bytes::NONE, Bytes::of(json));
         assert!(filter.is_null());
     }
 }
