@@ -255,7 +255,7 @@ impl Envoy {
         self.process.signal(Signal::SIGKILL)
     }
 
-    /// Waits until it has ended, for whatever reason.
+    /// Waits until it has ended, for any reason.
     pub async fn exited(&self) -> ExitStatus {
         self.process.exited().await
     }

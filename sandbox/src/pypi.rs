@@ -43,7 +43,7 @@ pub fn install(
     Ok(home)
 }
 
-/// Unpacks wheels with pip in a virtual environment, because the system's pip may be missing or refuse to install.
+/// Unpacks wheels with pip in a virtual environment, because the system's pip may be missing or not allow it.
 fn unpack(staging: &Path, requirements: &[&str]) -> Result<PathBuf> {
     let (venv, wheel) = (staging.join("venv"), staging.join("wheel"));
     let mut make_venv = Command::new("python3");

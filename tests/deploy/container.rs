@@ -122,7 +122,7 @@ pub fn stop_seconds() -> Result<u64> {
     Ok(number_after("${DRAIN_SECONDS:=")? + number_after("Envoy has ")?)
 }
 
-/// The variables that a compose file sets from those of its own environment.
+/// The variables that a compose file takes from the environment.
 pub fn from_environment(service: &Value, environment: &[(&str, &str)]) -> Result<Options> {
     let mut options = Options::default();
     for (name, value) in service["environment"].as_object().context("no environment")? {
@@ -139,7 +139,7 @@ fn put(file: &PathBuf, content: &[u8]) -> Result<()> {
 }
 
 fn text(value: &Value) -> Result<&str> {
-    value.as_str().with_context(|| format!("{value} is no text"))
+    value.as_str().with_context(|| format!("{value} is not a text"))
 }
 
 fn owned(texts: Vec<&str>) -> Vec<String> {

@@ -116,7 +116,7 @@ async fn bodies_made_to_hurt_are_answered_and_nothing_else_suffers() -> Result<(
         ("lone surrogates", event(r#""\ud800\ud800\udfff""#), 200),
         ("an escaped NUL", event(r#""\u0000""#), 200),
         ("a NUL byte in a string", event("\"\0\""), 400),
-        ("a NUL byte behind", event("0") + "\0", 400),
+        ("a NUL byte at the end", event("0") + "\0", 400),
         ("a byte order mark", "\u{feff}".to_owned() + &event("0"), 400),
     ] {
         edge.segment.clear();

@@ -195,7 +195,7 @@ fn hastened(mut config: Config) -> Result<Config> {
 /// The duration at a path of a configuration, such as `1.5s`.
 fn duration(config: &Config, path: &str) -> Result<Duration> {
     let text = config.get(path)?.as_str().and_then(|text| text.strip_suffix('s'));
-    Ok(Duration::try_from_secs_f64(text.with_context(|| format!("{path} is no duration"))?.parse()?)?)
+    Ok(Duration::try_from_secs_f64(text.with_context(|| format!("{path} is not a duration"))?.parse()?)?)
 }
 
 /// A port for a listener that restarts. It must not be one that the system gives to connections: a sender that connects while
@@ -209,5 +209,5 @@ fn free_port(seed: u64) -> Result<u16> {
 
 fn variable(name: &str) -> Result<Option<u64>> {
     let value = std::env::var(name).ok().filter(|value| !value.is_empty());
-    value.map(|value| value.parse().with_context(|| format!("{name} is no number: {value}"))).transpose()
+    value.map(|value| value.parse().with_context(|| format!("{name} is not a number: {value}"))).transpose()
 }

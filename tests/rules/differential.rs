@@ -86,7 +86,7 @@ fn both(body: &[u8]) {
 }
 
 #[test]
-fn whatever_the_configuration_no_secret_shows_and_a_line_is_a_line() {
+fn no_message_has_a_secret_or_two_lines() {
     let seeds = 5_000;
     let mut right = 0;
     try_seeds("configuration", seeds, Generator::configuration, |json| right += u64::from(configuration::check(json)));

@@ -47,7 +47,7 @@ fn every_example_configuration_does_what_the_page_says() -> Result<()> {
                 assert_eq!(format!("{status} {code}"), block.text, "{}", block.place);
                 shown += 1;
             }
-            other => panic!("{}: nobody looks at a block of {other}", block.place),
+            other => panic!("{}: no test reads a block of {other}", block.place),
         }
     }
     assert!(shown > 5, "the examples are gone");

@@ -60,7 +60,7 @@ fn an_event_that_is_not_about_a_customer_is_a_204() {
     ] {
         assert_answer(204, "no_customer", format!(r#"{{"type":"a.b",{customer}}}"#));
     }
-    // Whatever its type, or without one.
+    // With any type, or without one.
     assert_answer(204, "no_customer", "{}");
     assert_answer(204, "no_customer", r#"{"type":7,"customer":null}"#);
 }

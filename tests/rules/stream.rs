@@ -269,7 +269,7 @@ fn without_a_configuration_every_request_is_rejected() {
 }
 
 #[test]
-fn a_request_is_answered_once_whatever_comes_after() {
+fn a_request_is_answered_only_once() {
     let mut host = Fake { headers: vec![(":method", "GET"), (":path", "/")], ..Fake::new(EVENT) };
     let mut stream = holding();
     assert_eq!(stream.on_request_headers(&mut host, false), Action::Pause);

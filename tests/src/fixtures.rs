@@ -29,7 +29,7 @@ pub fn fixtures() -> Result<Vec<Fixture>> {
     let mut names = BTreeSet::new();
     for entry in std::fs::read_dir(&folder)? {
         let file = entry?.file_name().into_string().ok().context("an odd file name")?;
-        let name = file.strip_suffix(".json").with_context(|| format!("{file} is no fixture"))?;
+        let name = file.strip_suffix(".json").with_context(|| format!("{file} is not a fixture"))?;
         names.insert(name.strip_suffix(".track").unwrap_or(name).to_owned());
     }
     let read = |file: String| std::fs::read_to_string(folder.join(&file)).context(file);

@@ -277,7 +277,7 @@ async fn each_environment_has_a_route_and_explains_its_calls_by_its_own_rules() 
 }
 
 #[tokio::test]
-async fn only_its_own_page_may_use_it_and_nobody_learns_the_secret() -> Result<()> {
+async fn only_its_own_page_may_use_the_debugger_and_the_secret_does_not_show() -> Result<()> {
     let run = Run::start()?;
     let page = run.debugger()?;
     let own = page.strip_prefix("http://").unwrap();

@@ -251,7 +251,7 @@ fn sent_upstream(request: &Message) -> Result<Call> {
     let sent = request.sent.as_ref().context("nothing was sent on")?;
     let pairs = sent.headers.pairs();
     let pseudo = pairs.iter().take_while(|(name, _)| name.starts_with(b":")).count();
-    ensure!(pairs.iter().skip(pseudo).all(|(name, _)| !name.starts_with(b":")), "a pseudo header behind another");
+    ensure!(pairs.iter().skip(pseudo).all(|(name, _)| !name.starts_with(b":")), "a pseudo header after another header");
     for name in [":authority", ":method", ":path", ":scheme"] {
         ensure!(sent.headers.get_all(name.as_bytes()).len() == 1, "not one {name}: {pairs:?}");
     }

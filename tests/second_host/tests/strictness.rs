@@ -110,7 +110,7 @@ fn permitted_calls_are_served() -> Result<()> {
 
 #[test]
 fn calls_in_the_wrong_phase_are_complained_about() {
-    let refused = |callbacks: &[(&str, &str)], complaint: &str| {
+    let rejected = |callbacks: &[(&str, &str)], complaint: &str| {
         let error = serve(KIND, callbacks, &with_trailers()).unwrap_err();
         assert_eq!(format!("{error:#}"), complaint);
     };

@@ -80,7 +80,7 @@ fn main() -> Result<()> {
         }
     }
     for name in needed {
-        ensure!(folder.join(format!("{name}.json")).exists(), "nobody publishes {name}");
+        ensure!(folder.join(format!("{name}.json")).exists(), "no package has {name}");
     }
     Ok(())
 }

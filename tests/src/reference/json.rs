@@ -82,7 +82,7 @@ impl Document {
         document
     }
 
-    /// The text as a [`Value`].
+    /// The text as a value of this type.
     pub fn parse<T: DeserializeOwned>(&self) -> serde_json::Result<T> {
         serde_json::from_str(&self.text)
     }
