@@ -1,6 +1,6 @@
 //! The plugin's configuration: from JSON to a checked [`Config`], or to one line that names what is wrong.
 //!
-//! No message repeats a value, since it may be a secret in the wrong place.
+//! A message repeats only what looks like a path or a name: any other value may be a secret in the wrong place.
 
 mod choices;
 mod fields;
