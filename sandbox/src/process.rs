@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, Result};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 use tokio::sync::watch;
@@ -31,6 +31,7 @@ impl Process {
         command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
         // Ctrl-C in a terminal must reach only the owner, which then ends the child in good order.
         command.process_group(0);
+        heed_interrupts(&mut command);
         die_with_parent(&mut command);
 
         let log = Arc::new(Log::default());
@@ -104,6 +105,18 @@ pub(crate) fn die_with_parent(command: &mut Command) {
     // SAFETY: between fork and exec only async-signal-safe calls are allowed; prctl is one system call.
     unsafe {
         command.pre_exec(|| Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?));
+    }
+}
+
+/// Lets SIGINT end the child. Where this process runs in the background of a shell, SIGINT is ignored, and a child would
+/// ignore it too; a shell script cannot even trap it then.
+fn heed_interrupts(command: &mut Command) {
+    // SAFETY: between fork and exec only async-signal-safe calls are allowed; sigaction is one system call.
+    unsafe {
+        command.pre_exec(|| {
+            signal(Signal::SIGINT, SigHandler::SigDfl)?;
+            Ok(())
+        });
     }
 }
 
