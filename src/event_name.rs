@@ -54,7 +54,7 @@ impl EventName {
         self.style != Style::TitleCase || has_words() || self.renamed(kind).is_some()
     }
 
-    /// The name of its own that a type has, if it has one.
+    /// The configuration's name for a type, if it has one.
     pub fn renamed(&self, kind: Str<'_>) -> Option<&[u8]> {
         let decoded = kind.decoded();
         self.renamed.iter().find(|(renamed, _)| renamed.as_bytes() == &*decoded).map(|(_, name)| name.as_slice())

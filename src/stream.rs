@@ -132,14 +132,13 @@ impl Stream {
         };
         match done {
             Ok(()) => Action::Continue,
-            Err(Failed) => {
-                self.forwarded = false;
-                self.fail(host)
-            }
+            Err(Failed) => self.fail(host),
         }
     }
 
+    /// Rejects the request, although it may have become a call.
     fn fail(&mut self, host: &mut impl Host) -> Action {
+        self.forwarded = false;
         if let Some(Step::Reply(reply)) = self.filter.as_mut().map(|filter| filter.reject(Rejection::Internal)) {
             answer(host, reply);
         }

@@ -134,7 +134,7 @@ pub async fn validate(config: Config, options: Options) -> Result<Validation> {
 }
 
 impl Envoy {
-    /// Starts Envoy and waits until it takes connections.
+    /// Starts Envoy and waits until it accepts connections.
     pub async fn start(mut config: Config, options: Options) -> Result<Self> {
         let dir = temporary_folder()?;
         if options.private_admin {
@@ -271,7 +271,7 @@ impl Envoy {
 /// The admin interface answers to any name.
 const ADMIN_HOST: &str = "localhost";
 
-/// How often a condition is looked at that nobody reports.
+/// How often to poll a condition that nothing reports.
 const POLL: Duration = Duration::from_millis(10);
 
 /// A folder that no other user may enter.
@@ -304,12 +304,12 @@ async fn command(config: &Config, options: &Options, dir: &Path) -> Result<Comma
     Ok(command)
 }
 
-/// Waits until Envoy takes connections, and returns where its admin interface is.
+/// Waits until Envoy accepts connections, and returns the address of its admin interface.
 async fn ready(admin_file: &Path) -> Addr {
     loop {
         if let Some(addr) = std::fs::read_to_string(admin_file).ok().and_then(|addr| admin_addr(addr.trim()))
             && admin(&addr, Method::GET, "/ready").await.is_ok_and(|state| state.trim() == "LIVE")
-            // It says to be live a moment before its workers listen.
+            // It claims to be live a moment before its workers listen.
             && stat(&addr, "listener_manager.workers_started").await.is_ok_and(|started| started == 1)
         {
             return addr;

@@ -39,7 +39,7 @@ impl fmt::Display for Addr {
     }
 }
 
-/// Sends the request in the protocol of its version and reads the whole response.
+/// Sends the request over the protocol of its version and reads the whole response.
 pub(crate) async fn send<B>(addr: impl Into<Addr>, request: Request<B>) -> Result<Response<Bytes>>
 where
     B: Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static,
@@ -49,7 +49,7 @@ where
     Ok(Response::from_parts(head, body.collect().await?.to_bytes()))
 }
 
-/// Sends the request and reads the head of the response; its body is there for as long as the connection is kept.
+/// Sends the request and reads the head of the response. The caller must keep the connection while it reads the body.
 pub(crate) async fn open<B>(addr: impl Into<Addr>, request: Request<B>) -> Result<(Connection, Response<Incoming>)>
 where
     B: Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static,

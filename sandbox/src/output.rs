@@ -43,7 +43,7 @@ pub fn note(text: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
-/// What the program ends with. An error is reported, unless nobody reads the output.
+/// The exit code. An error is reported, except that nobody reads the output.
 pub fn exit_code(result: Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,

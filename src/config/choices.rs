@@ -1,6 +1,6 @@
 //! The fields that make the mapping's [`Choices`].
 
-use super::fields::{self, Error, Field};
+use super::fields::{Error, Field, Fields};
 use crate::envelope::Also;
 use crate::event_name::{EventName, Style};
 use crate::identity::{NAME, VERSION};
@@ -18,7 +18,7 @@ const STYLES: [(&str, Style); 3] =
 const ALSO: [(&str, Also); 2] = [("identify", Also::Identify), ("group", Also::Group)];
 
 /// The fields as they are in the configuration.
-pub struct Fields<'a> {
+pub struct MappingFields<'a> {
     user_id: Option<Field<'a>>,
     event_name: Option<Field<'a>>,
     events: Option<Field<'a>>,
@@ -29,10 +29,10 @@ pub struct Fields<'a> {
     also: Option<Field<'a>>,
 }
 
-impl<'a> Fields<'a> {
+impl<'a> MappingFields<'a> {
     /// Takes them. `common_properties` applies too.
-    pub fn take(fields: &mut fields::Fields<'a>, common_properties: Option<Field<'a>>) -> Self {
-        Fields {
+    pub fn take(fields: &mut Fields<'a>, common_properties: Option<Field<'a>>) -> Self {
+        MappingFields {
             user_id: fields.take("user_id"),
             event_name: fields.take("event_name"),
             events: fields.take("events"),

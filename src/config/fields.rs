@@ -156,14 +156,21 @@ impl<'a> Fields<'a> {
 
     /// Whether it has a field of this name.
     pub fn has(&self, name: &str) -> bool {
-        self.members.iter().any(|(key, value)| key == name && value.is_some())
+        self.get(name).is_some()
+    }
+
+    /// The field of this name, if there is one. It is not taken.
+    pub fn get(&self, name: &str) -> Option<Field<'a>> {
+        let value = self.members.iter().find(|(key, _)| key == name)?.1?;
+        Some(Field { at: inside(&self.at, name), value })
     }
 
     /// The field of this name, if there is one.
     pub fn take(&mut self, name: &'static str) -> Option<Field<'a>> {
         self.known.push(name);
-        let value = self.members.iter_mut().find(|(key, _)| key == name)?.1.take()?;
-        Some(Field { at: inside(&self.at, name), value })
+        let field = self.get(name)?;
+        self.members.iter_mut().filter(|(key, _)| key == name).for_each(|(_, value)| *value = None);
+        Some(field)
     }
 
     /// Rejects a field that has not been taken.

@@ -148,8 +148,7 @@ fn environment_at<'a>(
         )));
     }
     let first_of_these = warnings.len();
-    let mut common_fields = common.clone();
-    let common_properties = common_fields.take(choices::PROPERTIES).filter(|_| own.has(choices::PROPERTIES));
+    let common_properties = common.get(choices::PROPERTIES).filter(|_| own.has(choices::PROPERTIES));
     let environment = environment(common.overlaid(&own), common_properties, env, warnings);
     let environment = environment.map_err(|error| error.within(&within))?;
     for warning in warnings.iter_mut().skip(first_of_these) {
@@ -168,7 +167,7 @@ fn environment<'a>(
     let webhook_secret = fields.take(secrets::WEBHOOK_SECRET);
     let max_body_bytes = fields.take("max_body_bytes");
     let max_call_bytes = fields.take("max_call_bytes");
-    let choices = choices::Fields::take(&mut fields, common_properties);
+    let choices = choices::MappingFields::take(&mut fields, common_properties);
     // This comes first: a misspelt field leaves another one unset, and that one is not what is wrong.
     fields.end()?;
     let max_body_bytes = max_body_bytes.map_or(Ok(MAX_BODY_BYTES), |field| field.size(LARGEST_SIZE))?;

@@ -18,7 +18,7 @@ pub fn config(manifests: &Manifests, segment: &Segment) -> Result<Config> {
     let module = shipped.module_file()?;
 
     let traffic = spec("BackendTrafficPolicy")?;
-    // Those that the route asks for, off by default and in the order of Envoy Gateway's own.
+    // The filters that the route enables: off by default, and in Envoy Gateway's order.
     let mut filters = Vec::new();
     let mut enabled = serde_json::Map::new();
     if !traffic["requestBuffer"].is_null() {

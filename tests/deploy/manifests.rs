@@ -74,7 +74,7 @@ fn every_container_has_as_few_rights_as_it_needs() -> Result<()> {
     Ok(())
 }
 
-/// The commands of the page on deployment that begin like this, each with the lines that continue it.
+/// The commands on the page on deployment that begin with this text, each with its continuation lines.
 fn commands(beginning: &str) -> Result<Vec<String>> {
     let page = std::fs::read_to_string(workspace_root().join("docs/deployment.md"))?.replace("\\\n", "");
     Ok(page.lines().map(str::trim).filter(|line| line.starts_with(beginning)).map(str::to_owned).collect())

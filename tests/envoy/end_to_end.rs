@@ -197,7 +197,7 @@ async fn only_a_post_to_the_webhooks_path_is_served() -> Result<()> {
     }
     // A query changes nothing.
     assert_eq!(Webhook::new(EVENT).secret(SECRET).send(&edge.envoy.url("/webhooks/stigg?x=1")).await?.status, 200);
-    // The filter says the same where no route has said it before.
+    // The filter answers the same if no route has answered before.
     let edge = Edge::start_with(|config| config.remove(&format!("{}/match/headers", envoy::FILTER_MISSING))).await?;
     let reply = edge.send(Webhook::new(EVENT).method("PUT".parse()?)).await?;
     assert_eq!((reply.status, &reply.json()["code"]), (405, &json!("method_not_allowed")));

@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-/// A folder that stands for /etc/envoy, with the files of deploy/sds in it.
+/// A folder in place of /etc/envoy, with the files of deploy/sds.
 pub fn etc_envoy() -> Result<TempDir> {
     let etc = tempfile::tempdir()?;
     for folder in ["sds", "certs", "secrets"] {
@@ -36,7 +36,7 @@ fn below(etc: &TempDir, text: &str) -> String {
     text.replace("/etc/envoy", etc.path().to_str().unwrap())
 }
 
-/// Replaces a file as it must be: by a rename.
+/// Replaces a file by a rename, as Envoy requires.
 pub fn replace(folder: &Path, file: &str, content: &str) -> Result<()> {
     let new = folder.join(format!(".{file}"));
     std::fs::write(&new, content)?;
@@ -73,11 +73,16 @@ async fn the_health_check_is_answered_by_envoy_itself() -> Result<()> {
     Ok(())
 }
 
+/// An Envoy whose rate limit accepts this many webhooks a minute.
+async fn accepting(webhooks: u32) -> Result<Edge> {
+    let bucket = format!("{HTTP_CONNECTION_MANAGER}/http_filters/local_ratelimit/typed_config/token_bucket");
+    let limit = json!({ "max_tokens": webhooks, "tokens_per_fill": webhooks, "fill_interval": "60s" });
+    Edge::start_with(|config| config.set(&bucket, limit)).await
+}
+
 #[tokio::test]
 async fn too_many_webhooks_at_once_are_told_to_come_back() -> Result<()> {
-    let bucket = format!("{HTTP_CONNECTION_MANAGER}/http_filters/local_ratelimit/typed_config/token_bucket");
-    let two = json!({ "max_tokens": 2, "tokens_per_fill": 2, "fill_interval": "60s" });
-    let edge = Edge::start_with(|config| config.set(&bucket, two)).await?;
+    let edge = accepting(2).await?;
     for _ in 0..2 {
         assert_eq!(edge.send_event(EVENT).await?.status, 200);
     }
@@ -90,9 +95,7 @@ async fn too_many_webhooks_at_once_are_told_to_come_back() -> Result<()> {
 
 #[tokio::test]
 async fn strangers_take_nothing_from_the_rate_limit() -> Result<()> {
-    let bucket = format!("{HTTP_CONNECTION_MANAGER}/http_filters/local_ratelimit/typed_config/token_bucket");
-    let one = json!({ "max_tokens": 1, "tokens_per_fill": 1, "fill_interval": "60s" });
-    let edge = Edge::start_with(|config| config.set(&bucket, one)).await?;
+    let edge = accepting(1).await?;
     let mut stranger = edge.connect().await?;
     for (request, status) in [
         (post(EVENT).replace(SECRET, "wrong"), 401),

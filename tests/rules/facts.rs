@@ -363,8 +363,8 @@ fn is_like(digits: &str, pattern: &str) -> bool {
     matches && is_like(&digits[1..], rest)
 }
 
-/// The facts on which places differ: the places that state something else, and the first that does not.
-fn differences<T: PartialEq>(facts: &[Fact], read: fn(&str) -> Option<T>) -> Vec<String> {
+/// Fails with every fact on which places differ: the places that state something else, and the first that does not.
+fn assert_same_everywhere<T: PartialEq>(facts: &[Fact], read: fn(&str) -> Option<T>) {
     let mut differences = Vec::new();
     for (name, value, places) in facts {
         let meant = read(value);
@@ -383,13 +383,12 @@ fn differences<T: PartialEq>(facts: &[Fact], read: fn(&str) -> Option<T>) -> Vec
             differences.push(format!("{name}: {same}, but {}", other.join(" and ")));
         }
     }
-    differences
+    assert!(differences.is_empty(), "\n{}", differences.join("\n"));
 }
 
 #[test]
 fn each_number_is_the_same_in_every_file() {
-    let differences = differences(NUMBERS, number);
-    assert!(differences.is_empty(), "\n{}", differences.join("\n"));
+    assert_same_everywhere(NUMBERS, number);
 }
 
 #[test]
@@ -405,8 +404,7 @@ fn the_numbers_are_in_order() {
 
 #[test]
 fn each_version_of_envoy_is_the_same_in_every_file() {
-    let differences = differences(VERSIONS_OF_ENVOY, version);
-    assert!(differences.is_empty(), "\n{}", differences.join("\n"));
+    assert_same_everywhere(VERSIONS_OF_ENVOY, version);
 }
 
 #[test]
@@ -424,8 +422,7 @@ fn the_table_has_every_gateway_that_sends_to_segment() -> Result<()> {
 
 #[test]
 fn each_list_of_retried_statuses_is_the_same_in_every_file() {
-    let differences = differences(RETRIED, statuses);
-    assert!(differences.is_empty(), "\n{}", differences.join("\n"));
+    assert_same_everywhere(RETRIED, statuses);
 }
 
 #[test]

@@ -247,6 +247,9 @@ fn if_the_host_fails_the_request_is_answered_500() {
     stream.on_request_body(&mut host, EVENT.len(), false);
     assert_eq!(stream.on_request_trailers(&mut host), Action::Pause);
     assert_eq!(host.replies(), ["500 stigg_segment_internal"]);
+    // Its own answer comes back through the stream, and is not Segment's.
+    stream.on_response_headers(&mut host);
+    assert_eq!(host.counted, [Metric::Rejected("internal")]);
 }
 
 #[test]

@@ -90,7 +90,7 @@ pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> Result<bool>
     tokio::time::timeout(PATIENCE, wait).await.with_context(|| format!("not in time: {what}"))?
 }
 
-/// Whether this Envoy is older than a version; says what the test has to leave out if it is.
+/// Whether this Envoy is older than a version; if so, reports what the test skips.
 pub async fn is_too_old(version: (u32, u32), for_what: &str) -> Result<bool> {
     let too_old = tokio::task::spawn_blocking(move || is_older_than(version)).await??;
     if too_old {

@@ -22,7 +22,7 @@ pub fn turn() -> MutexGuard<'static, ()> {
     ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A running `sandbox run`, ended with its value.
+/// A running `sandbox run`. Dropping it ends the process.
 pub struct Run {
     child: Child,
     /// Its output after the welcome.

@@ -31,7 +31,7 @@ fn shown(json: &[u8], secret: char) -> Vec<String> {
     }
 }
 
-/// An environment in which the name of a variable says what it is set to, a secret of one letter in some way.
+/// An environment in which a variable's name decides its value, made of one letter.
 fn variable(name: &str, secret: char) -> Result<String, VarError> {
     let secret = secret.to_string();
     // The letters of what is not a name differ where another secret is tried; its length does not.
@@ -112,7 +112,7 @@ fn may_be_a_field(name: &str) -> bool {
         && name.chars().all(|c| c == '_' || c.is_ascii_lowercase())
 }
 
-/// Behind the quote that ends the string that starts at `start`, or where the text ends.
+/// The position after the closing quote of the string that starts at `start`, or the end of the text.
 fn string_end(json: &[u8], start: usize) -> usize {
     let mut end = start + 1;
     while json.get(end).is_some_and(|byte| *byte != b'"') {

@@ -82,10 +82,10 @@ pub fn compare_redacted(body: &[u8]) {
         let sent = [&sent.head, sent.properties.as_deref().unwrap(), &sent.tail].concat();
         assert!(is_well_formed(&sent), "this request is not JSON: {}", sent.escape_ascii());
         let event = Document::read(body).unwrap();
-        // Of a key that occurs twice each value is redacted for itself, so that with `keep_only` an earlier one may stay
-        // where the last one goes. A `Value` has only the last.
+        // If a key occurs twice, each value is redacted separately, so with `keep_only` an earlier one may stay while the
+        // last one goes. A `Value` has only the last.
         let is_ambiguous = lists.iter().any(|listed| matches!(listed, Listed::KeepOnly(_))) && event.repeats_a_key();
-        // What is nested deeper is not in the same place in both documents.
+        // Values nested deeper are not in the same place in both documents.
         let is_deep = event.depth() > 90;
         if !is_ambiguous && !is_deep {
             assert_eq!(
