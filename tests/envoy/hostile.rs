@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use sandbox::envoy::is_older_than;
 use sandbox::stigg::Webhook;
 use serde_json::json;
 use tests::edge::*;
@@ -170,7 +171,10 @@ async fn a_slow_sender_holds_nothing_for_ever() -> Result<()> {
     let (head, took) = drip(post(EVENT).len() - EVENT.len()).await?;
     assert!(head.starts_with("http/1.1 408") && took < patience, "{head} after {took:?}");
     let (head, took) = drip(10).await?;
-    assert!(head.is_empty() && took < patience, "{head} after {took:?}");
+    // Envoy 1.36 sometimes answers before it closes.
+    let is_answered =
+        head.starts_with("http/1.1 408") && tokio::task::spawn_blocking(|| is_older_than((1, 37))).await??;
+    assert!((head.is_empty() || is_answered) && took < patience, "{head} after {took:?}");
     assert_eq!(edge.segment.connections(), 0);
     Ok(())
 }
