@@ -44,6 +44,9 @@ pub trait Host {
     /// log and its routes.
     fn set_property(&mut self, name: &str, value: &[u8]);
 
+    /// Whether the gateway looks for the request's route again by itself when a header has changed.
+    fn reroutes(&self) -> bool;
+
     /// Lets the gateway look for the request's route again.
     fn clear_route_cache(&mut self);
 

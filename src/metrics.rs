@@ -82,27 +82,42 @@ impl Metric {
         self.row().0
     }
 
+    /// The name for a host with labels, in the form of Envoy's statistics.
+    pub fn family(self) -> String {
+        [PREFIX, self.row().1].join(".")
+    }
+
+    /// The labels for a host that has them, each with its value.
+    pub fn labels(self) -> Vec<(&'static str, &'static str)> {
+        self.row().2
+    }
+
     /// The name for a host without labels, which has them in its name as `.label.value`. The `stats_tags` of
     /// `envoy.yaml` turn them into labels again.
     pub fn name(self) -> String {
-        let (_, name, labels) = self.row();
-        let labels = labels.into_iter().flat_map(|(label, value)| [label, value]);
-        [PREFIX, name].into_iter().chain(labels).collect::<Vec<_>>().join(".")
+        let labels = self.labels().into_iter().flat_map(|(label, value)| [".", label, ".", value]);
+        self.family() + &labels.collect::<String>()
     }
 }
 
-/// The host's numbers for the metrics. A metric that the host did not take is missing and is not counted.
-#[derive(Debug, Default)]
-pub struct Registry(Vec<(Metric, u32)>);
+/// What the host knows each metric by. A metric that the host did not take is missing and is not counted.
+#[derive(Debug)]
+pub struct Registry<Id>(Vec<(Metric, Id)>);
 
-impl Registry {
+impl<Id> Default for Registry<Id> {
+    fn default() -> Self {
+        Registry(Vec::new())
+    }
+}
+
+impl<Id> Registry<Id> {
     /// Defines every metric with a host.
-    pub fn new(mut define: impl FnMut(Metric) -> Option<u32>) -> Self {
+    pub fn new(mut define: impl FnMut(Metric) -> Option<Id>) -> Self {
         Registry(Metric::all().into_iter().filter_map(|metric| Some((metric, define(metric)?))).collect())
     }
 
-    /// The host's number for a metric.
-    pub fn id(&self, metric: Metric) -> Option<u32> {
-        self.0.iter().find(|(known, _)| *known == metric).map(|(_, id)| *id)
+    /// What the host knows a metric by.
+    pub fn id(&self, metric: Metric) -> Option<&Id> {
+        self.0.iter().find(|(known, _)| *known == metric).map(|(_, id)| id)
     }
 }

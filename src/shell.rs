@@ -9,7 +9,7 @@ use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{self, BufferType, ContextType, MapType, MetricType};
 
 use crate::abi;
-use crate::config::Config;
+use crate::config::{Config, Shell};
 use crate::header_map::HeaderMap;
 use crate::host::{Failed, Host};
 use crate::metrics::{Kind, Metric, Registry};
@@ -26,7 +26,7 @@ mod entry {
 #[derive(Default)]
 struct Root {
     config: Option<Arc<Config>>,
-    metrics: Rc<Registry>,
+    metrics: Rc<Registry<u32>>,
 }
 
 impl Context for Root {}
@@ -34,7 +34,7 @@ impl Context for Root {}
 impl RootContext for Root {
     fn on_configure(&mut self, size: usize) -> bool {
         let text = abi::get_buffer(BufferType::PluginConfiguration, size).ok();
-        match Config::load(size, text.as_deref(), |name| std::env::var(name)) {
+        match Config::load(Shell::Wasm, size, text.as_deref(), |name| std::env::var(name)) {
             Ok(config) => {
                 for warning in &config.warnings {
                     warn!("{warning}");
@@ -103,7 +103,7 @@ impl From<Action> for types::Action {
 }
 
 /// The host, with its numbers for the metrics.
-struct ProxyWasm(Rc<Registry>);
+struct ProxyWasm(Rc<Registry<u32>>);
 
 impl Host for ProxyWasm {
     type Headers<'a> = HeaderMap;
@@ -146,6 +146,10 @@ impl Host for ProxyWasm {
         let _ = abi::set_property(name, value);
     }
 
+    fn reroutes(&self) -> bool {
+        true
+    }
+
     fn clear_route_cache(&mut self) {
         // Envoy has this function. A host without it has no route that waits for the mark.
         let _ = abi::call_foreign_function("clear_route_cache");
@@ -167,14 +171,14 @@ impl Host for ProxyWasm {
     fn count(&mut self, metric: Metric) {
         if let Some(counter) = self.0.id(metric) {
             // A host that does not count does no harm.
-            let _ = abi::increment_metric(counter, 1);
+            let _ = abi::increment_metric(*counter, 1);
         }
     }
 
     fn record(&mut self, metric: Metric, value: usize) {
         if let Some(histogram) = self.0.id(metric) {
             // A host that does not measure does no harm.
-            let _ = abi::record_metric(histogram, value as u64);
+            let _ = abi::record_metric(*histogram, value as u64);
         }
     }
 

@@ -136,8 +136,8 @@ impl Stream {
         }
     }
 
-    /// Rejects the request, although it may have become a call.
-    fn fail(&mut self, host: &mut impl Host) -> Action {
+    /// Rejects the request with a 500, although it may have become a call, unless it has been answered.
+    pub fn fail(&mut self, host: &mut impl Host) -> Action {
         self.forwarded = false;
         if let Some(Step::Reply(reply)) = self.filter.as_mut().map(|filter| filter.reject(Rejection::Internal)) {
             answer(host, reply);
@@ -169,10 +169,12 @@ fn forward(host: &mut impl Host, headers: Option<&ToSegment>, call: &Call) -> Re
         Some(properties) => host.replace_request_body(&[&call.head, properties.as_slice(), &call.tail].concat())?,
     }
     host.set_property(MAPPED.0, MAPPED.1);
-    // The host looks for the route again after a header has changed. One that is not held has changed before the mark.
-    match headers {
-        Some(headers) => send_headers(host, headers)?,
-        None => host.clear_route_cache(),
+    if let Some(headers) = headers {
+        send_headers(host, headers)?;
+    }
+    // The mark must be there when the host looks for the route again. Headers that are not held have changed before it.
+    if headers.is_none() || !host.reroutes() {
+        host.clear_route_cache();
     }
     Ok(())
 }

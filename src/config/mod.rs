@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 pub use self::fields::Error;
 use self::fields::{Field, Fields};
+use self::secrets::Variables;
 use crate::mapping::Mapping;
 use crate::secret::Secret;
 use crate::verify::Verification;
@@ -31,6 +32,18 @@ const ENVIRONMENTS: &str = "environments";
 
 /// The field that holds for all environments: the host has only one setting for them.
 const HOLD_REQUEST_HEADERS: &str = "hold_request_headers";
+
+/// Why a dynamic module has no such field.
+const ALWAYS_HELD: &str = "a dynamic module always holds the request's headers; leave this field out";
+
+/// How the filter is loaded into Envoy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shell {
+    /// As a proxy-wasm plugin. The host may or may not let it hold the request's headers.
+    Wasm,
+    /// As a dynamic module, which always holds the request's headers.
+    Native,
+}
 
 /// A checked configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,31 +85,42 @@ impl Config {
     /// # Errors
     /// One line that names the wrong field or variable. It never repeats a secret.
     pub fn load(
+        shell: Shell,
         size: usize,
         text: Option<&[u8]>,
         env: impl Fn(&str) -> Result<String, VarError>,
     ) -> Result<Self, Error> {
         match text {
             _ if size == 0 => {
-                let mut config = Config::parse(b"", env)?;
+                let mut config = Config::parse_for(shell, b"", env)?;
                 config
                     .warnings
                     .push("the configuration is empty: the defaults apply, and whole events are sent".into());
                 Ok(config)
             }
-            Some(text) if text.len() == size => Config::parse(text, env),
+            Some(text) if text.len() == size => Config::parse_for(shell, text, env),
             _ => Err(Error::new(format!("the configuration: its {size} bytes cannot be read"))),
         }
     }
 
-    /// Checks a configuration. An empty text stands for all defaults. `env` reads an environment variable.
+    /// Checks the configuration of a proxy-wasm plugin. An empty text stands for all defaults. `env` reads an environment
+    /// variable.
     ///
     /// # Errors
-    /// One line that names the wrong field or variable. It never repeats a secret.
+    /// As those of [`Config::load`].
     pub fn parse(json: &[u8], env: impl Fn(&str) -> Result<String, VarError>) -> Result<Self, Error> {
+        Config::parse_for(Shell::Wasm, json, env)
+    }
+
+    fn parse_for(shell: Shell, json: &[u8], env: impl Fn(&str) -> Result<String, VarError>) -> Result<Self, Error> {
+        let env = Variables { read: &env, shell };
         let mut top = object(json)?;
         let mut warnings = Vec::new();
-        let hold_request_headers = top.take(HOLD_REQUEST_HEADERS).map_or(Ok(false), |field| field.flag())?;
+        let hold_request_headers = match (shell, top.take(HOLD_REQUEST_HEADERS)) {
+            (Shell::Wasm, field) => field.map_or(Ok(false), |field| field.flag())?,
+            (Shell::Native, None) => true,
+            (Shell::Native, Some(field)) => return Err(field.error(ALWAYS_HELD)),
+        };
         let environments = match top.take(ENVIRONMENTS) {
             None => Environments::One(Arc::new(environment(top, None, &env, &mut warnings)?)),
             Some(field) => {
@@ -133,7 +157,7 @@ fn environment_at<'a>(
     path: &str,
     own: &Field<'a>,
     common: &Fields<'a>,
-    env: impl Fn(&str) -> Result<String, VarError>,
+    env: &Variables<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<Environment, Error> {
     let place = if path.starts_with('/') { path.to_owned() } else { format!("#{}", index.saturating_add(1)) };
@@ -143,9 +167,13 @@ fn environment_at<'a>(
     }
     let own = own.fields()?;
     if own.has(HOLD_REQUEST_HEADERS) {
-        return Err(Error::new(format!(
-            "{within}: {HOLD_REQUEST_HEADERS} belongs beside {ENVIRONMENTS}: the host has only one setting for all of them"
-        )));
+        return Err(Error::new(match env.shell {
+            Shell::Wasm => format!(
+                "{within}: {HOLD_REQUEST_HEADERS} belongs beside {ENVIRONMENTS}: the host has only one setting for all of \
+                 them"
+            ),
+            Shell::Native => format!("{within}.{HOLD_REQUEST_HEADERS}: {ALWAYS_HELD}"),
+        }));
     }
     let first_of_these = warnings.len();
     let common_properties = common.get(choices::PROPERTIES).filter(|_| own.has(choices::PROPERTIES));
@@ -160,7 +188,7 @@ fn environment_at<'a>(
 fn environment<'a>(
     mut fields: Fields<'a>,
     common_properties: Option<Field<'a>>,
-    env: impl Fn(&str) -> Result<String, VarError>,
+    env: &Variables<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<Environment, Error> {
     let write_key = fields.take(secrets::WRITE_KEY);
@@ -177,8 +205,8 @@ fn environment<'a>(
     }
     Ok(Environment {
         mapping: Mapping::new(choices.check(warnings)?),
-        authorization: secrets::authorization(write_key, &env, warnings)?,
-        verification: secrets::verification(webhook_secret, &env, warnings)?,
+        authorization: secrets::authorization(write_key, env, warnings)?,
+        verification: secrets::verification(webhook_secret, env, warnings)?,
         max_body_bytes,
         max_call_bytes,
     })

@@ -4,6 +4,7 @@ use std::env::VarError;
 
 use base64ct::{Base64, Encoding};
 
+use super::Shell;
 use super::fields::{Error, Field, is_name};
 use crate::secret::Secret;
 use crate::verify::Verification;
@@ -26,10 +27,18 @@ const WRITE_KEY_CHARS: usize = 32;
 /// Takes the place of a variable's name that may be a secret.
 const HIDDEN: &str = "(not repeated: this does not look like a variable's name and may be a secret)";
 
+/// The environment variables that the filter can read.
+pub struct Variables<'a> {
+    /// Reads one of them.
+    pub read: &'a dyn Fn(&str) -> Result<String, VarError>,
+    /// How the filter is loaded, and so what it takes to read one.
+    pub shell: Shell,
+}
+
 /// The `authorization` header; `None` if the gateway sets it.
 pub fn authorization(
     field: Option<Field<'_>>,
-    env: impl Fn(&str) -> Result<String, VarError>,
+    env: &Variables<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<Option<Secret>, Error> {
     let write_key = match field {
@@ -48,7 +57,7 @@ pub fn authorization(
     Ok(Some(Secret::new(format!("Basic {}", Base64::encode_string(format!("{write_key}:").as_bytes())))))
 }
 
-fn write_key(field: &Field<'_>, env: impl Fn(&str) -> Result<String, VarError>) -> Result<String, Error> {
+fn write_key(field: &Field<'_>, env: &Variables<'_>) -> Result<String, Error> {
     let source = single(field).and_then(|(key, value)| Some((key, value.as_text()?)));
     match source.as_ref().map(|(key, text)| (key.as_str(), text)) {
         Some(("env", name)) => Ok(one_of_these(WRITE_KEY, std::slice::from_ref(name), env)?.concat()),
@@ -63,7 +72,7 @@ fn write_key(field: &Field<'_>, env: impl Fn(&str) -> Result<String, VarError>) 
 /// Who may send webhooks.
 pub fn verification(
     field: Option<Field<'_>>,
-    env: impl Fn(&str) -> Result<String, VarError>,
+    env: &Variables<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<Verification, Error> {
     let secrets = match field {
@@ -123,14 +132,10 @@ fn single<'a>(field: &Field<'a>) -> Option<(String, Field<'a>)> {
 
 /// The values of the variables that are set. White space around a value is never part of a secret: one that was read
 /// from a file often ends with a line feed.
-fn one_of_these(
-    field: &str,
-    names: &[String],
-    env: impl Fn(&str) -> Result<String, VarError>,
-) -> Result<Vec<String>, Error> {
+fn one_of_these(field: &str, names: &[String], env: &Variables<'_>) -> Result<Vec<String>, Error> {
     let mut secrets = Vec::new();
     for name in names {
-        match env(name) {
+        match (env.read)(name) {
             Ok(value) if !value.trim().is_empty() => secrets.push(value.trim().to_owned()),
             Ok(_) | Err(VarError::NotPresent) => {}
             Err(VarError::NotUnicode(_)) => {
@@ -142,9 +147,12 @@ fn one_of_these(
         }
     }
     if secrets.is_empty() {
+        let visible = match env.shell {
+            Shell::Wasm => " and list it in vm_config.environment_variables.host_env_keys",
+            Shell::Native => "",
+        };
         return Err(Error::new(format!(
-            "{field}: the environment variable{} is not set; set it for Envoy and list it in \
-             vm_config.environment_variables.host_env_keys",
+            "{field}: the environment variable{} is not set; set it for Envoy{visible}",
             shown(&names.iter().collect::<Vec<_>>())
         )));
     }

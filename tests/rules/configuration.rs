@@ -3,7 +3,7 @@
 use std::env::VarError;
 use std::sync::Arc;
 
-use stigg_segment::config::{Config, Environment, Error};
+use stigg_segment::config::{Config, Environment, Error, Shell};
 use stigg_segment::verify::{Verdict, Verification};
 
 const KEY: &str = "abcdefghijklmnopqrstuvwxyz012345";
@@ -238,7 +238,8 @@ fn a_key_occurs_once_at_every_depth() {
 
 #[test]
 fn a_configuration_that_cannot_be_read_is_not_an_empty_one() {
-    let load = |size, text: Option<&[u8]>| Config::load(size, text, env).map_err(|error| error.to_string());
+    let load =
+        |size, text: Option<&[u8]>| Config::load(Shell::Wasm, size, text, env).map_err(|error| error.to_string());
     for text in [None, Some(b"".as_slice())] {
         let config = load(0, text).unwrap();
         assert!(config.warnings[0].contains("the defaults apply"), "{:?}", config.warnings);
@@ -306,4 +307,24 @@ fn a_secrets_file_may_come_from_any_editor() {
     // No line of it is a secret, which has a reason and an alert of its own.
     assert_eq!(verdict(&utf_16(u16::to_le_bytes)), Verdict::NoSecret);
     assert_eq!(verdict(&utf_16(u16::to_be_bytes)), Verdict::NoSecret);
+}
+
+#[test]
+fn a_dynamic_module_always_holds_the_headers() {
+    let native = |json: &str, env: fn(&str) -> Result<String, VarError>| {
+        Config::load(Shell::Native, json.len(), Some(json.as_bytes()), env)
+    };
+    assert!(native("{}", env).unwrap().hold_request_headers);
+    for (json, expected) in [
+        (r#"{"hold_request_headers": true}"#, "hold_request_headers: a dynamic module always holds"),
+        (
+            r#"{"environments": {"/a": {"hold_request_headers": true}}}"#,
+            "environments./a.hold_request_headers: a dynamic module always holds",
+        ),
+    ] {
+        let error = native(json, env).unwrap_err().to_string();
+        assert!(error.starts_with(expected), "{error}");
+    }
+    let unset = native("{}", |_| Err(VarError::NotPresent)).unwrap_err().to_string();
+    assert_eq!(unset, "write_key: the environment variable SEGMENT_WRITE_KEY is not set; set it for Envoy");
 }

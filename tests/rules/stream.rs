@@ -20,6 +20,7 @@ struct Fake {
     fails_at: Option<&'static str>,
     fails_to_reply: bool,
     details: Option<&'static str>,
+    keeps_route: bool,
     counted: Vec<Metric>,
     recorded: Vec<usize>,
     logged: Vec<String>,
@@ -92,6 +93,10 @@ impl Host for Fake {
 
     fn set_property(&mut self, name: &str, value: &[u8]) {
         let _ = self.call(format!("property {name}: {}", text(value)));
+    }
+
+    fn reroutes(&self) -> bool {
+        !self.keeps_route
     }
 
     fn clear_route_cache(&mut self) {
@@ -183,6 +188,13 @@ fn headers_that_are_not_held_change_at_once() {
     let [_, wrapped, after @ ..] = host.calls.as_slice() else { panic!("{:?}", host.calls) };
     assert!(wrapped.starts_with("wrap "));
     assert_eq!(after, ["property stigg_mapped: true", "clear route cache"]);
+}
+
+#[test]
+fn a_host_that_keeps_the_route_is_asked_to_find_it_again() {
+    let mut host = Fake { keeps_route: true, ..Fake::new(EVENT) };
+    assert_eq!(serve(holding(), &mut host), Action::Continue);
+    assert_eq!(host.calls.last().unwrap(), "clear route cache");
 }
 
 #[test]
