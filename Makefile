@@ -1,11 +1,12 @@
 # `make help` says what each target does.
 MODULE := target/wasm32-wasip1/release/stigg_segment.wasm
+NATIVE := target/native/libstigg_segment.so
 TARGET := wasm32-wasip1
 TYPOS_VERSION := 1.52.0
 TYPOS := target/typos-$(TYPOS_VERSION)/bin/typos
 
 .DEFAULT_GOAL := help
-.PHONY: help build image run send test test-omissions test-matrix lint audit msrv release ledger fuzz bench report soak instructions screenshot tools schemas clean rust nightly yardsticks \
+.PHONY: help build native image run send test test-omissions test-matrix lint audit msrv release ledger fuzz bench report soak instructions screenshot tools schemas clean rust nightly yardsticks \
   chromium envoy kubectl node registry skopeo systemd wrk
 
 help: ## list these targets
@@ -14,6 +15,11 @@ help: ## list these targets
 build: rust ## build the filter: target/wasm32-wasip1/release/stigg_segment.wasm
 	@# For the tests the library is an rlib too. Cargo optimises across crates only if it is nothing but a cdylib.
 	@cargo rustc --release --target $(TARGET) --lib --crate-type cdylib
+
+native: rust ## build the filter as a dynamic module of Envoy: target/native/libstigg_segment.so
+	@cargo rustc --profile native --package stigg-segment-native --lib --crate-type cdylib
+	@# Envoy looks for this name. A new file, since one that Envoy has loaded must not change.
+	@cp --remove-destination target/native/libstigg_segment_native.so $(NATIVE)
 
 image: build ## build the filter's OCI image in target/image, an image layout that skopeo can copy to a registry
 	@cargo run --quiet --package sandbox -- image "$$(cargo pkgid | sed 's/.*[#@]//')"
