@@ -24,8 +24,9 @@ native: rust ## build the filter as a dynamic module of Envoy: target/native/lib
 image: build ## build the filter's OCI image in target/image, an image layout that skopeo can copy to a registry
 	@cargo run --quiet --package sandbox -- image "$$(cargo pkgid | sed 's/.*[#@]//')"
 
-run: build ## run a real Envoy with a local stand-in for Segment and a debugger; CONFIG names a file with another configuration
-	@cargo run --quiet --package sandbox -- run $(if $(CONFIG),--config '$(CONFIG)')
+SHELL_KIND ?= wasm
+run: $(if $(filter native,$(SHELL_KIND)),native,build) ## run a real Envoy with a stand-in for Segment and a debugger; CONFIG: a file with another configuration; SHELL_KIND: native or wasm
+	@cargo run --quiet --package sandbox -- run $(if $(CONFIG),--config '$(CONFIG)') $(if $(filter native,$(SHELL_KIND)),--native)
 
 send: rust ## send an event to the running sandbox: EVENT (subscription.created) or a file; COUNT of them, RATE per second
 	@cargo run --quiet --package sandbox -- send '$(or $(EVENT),subscription.created)' $(if $(COUNT),--count $(COUNT)) $(if $(RATE),--rate $(RATE))

@@ -31,6 +31,7 @@ pub use self::tap::{Exchange, Tap};
 use crate::http::{self, Addr};
 use crate::process::{Process, pin};
 pub use crate::workspace_root;
+pub use stigg_segment::config::Shell;
 
 /// The listener that takes Stigg's webhooks.
 pub const LISTENER: &str = "webhooks";

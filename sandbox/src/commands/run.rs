@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use anyhow::{Context, Result, bail, ensure};
-use sandbox::envoy::{self, Config, Envoy, PLUGIN, ROUTE};
+use sandbox::envoy::{self, Config, Envoy, ROUTE, Shell};
 use sandbox::say;
 use sandbox::segment::{Call, Segment};
 use sandbox::stigg::PATH;
@@ -41,20 +41,30 @@ pub struct Options {
     /// The filter's own configuration, a JSON file, in place of the one in envoy.yaml; the secrets stay made up
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Run the filter as a dynamic module of Envoy instead of in WebAssembly
+    #[arg(long)]
+    native: bool,
     /// Where to write what `send` needs to know
     #[arg(long, value_name = "FILE", default_value_os_t = endpoint::default_file())]
     running_file: PathBuf,
 }
 
+impl Options {
+    fn shell(&self) -> Shell {
+        if self.native { Shell::Native } else { Shell::Wasm }
+    }
+}
+
 /// Runs the shipped configuration until it is told to stop.
 pub async fn run(options: Options) -> Result<()> {
-    let module = Config::shipped()?.module_file()?;
-    ensure!(module.exists(), "there is no {}: build the filter first, with `make build`", module.display());
+    let module = Config::shipped_with(options.shell())?.module_file()?;
+    let target = if options.native { "native" } else { "build" };
+    ensure!(module.exists(), "there is no {}: build the filter first, with `make {target}`", module.display());
 
     let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     match (is_set(WRITE_KEY), is_set(WEBHOOK_SECRET)) {
         (false, _) => with_stand_in(options).await,
-        (true, true) => with_segment().map(|never| match never {}),
+        (true, true) => with_segment(options.shell()).map(|never| match never {}),
         (true, false) => bail!(
             "{WRITE_KEY} is set, {WEBHOOK_SECRET} is not: set it to the secret of the webhook in Stigg, or unset \
              {WRITE_KEY} to try the filter without Segment"
@@ -63,14 +73,14 @@ pub async fn run(options: Options) -> Result<()> {
 }
 
 /// Becomes Envoy, so that its output and the signals to it are its own affair.
-fn with_segment() -> Result<Infallible> {
+fn with_segment(shell: Shell) -> Result<Infallible> {
     let binary = envoy::locate()?;
     let folder = Path::new("target/with-segment");
     let (config, admin) = (folder.join("envoy.json"), folder.join("admin"));
     let absolute = workspace_root().join(folder);
     fs::create_dir_all(&absolute)?;
     fs::set_permissions(&absolute, Permissions::from_mode(0o700))?;
-    fs::write(workspace_root().join(&config), Config::shipped()?.admin_at(&admin)?.to_string())?;
+    fs::write(workspace_root().join(&config), Config::shipped_with(shell)?.admin_at(&admin)?.to_string())?;
     let error = Command::new(&binary)
         .arg("--config-path")
         .arg(&config)
@@ -98,12 +108,13 @@ async fn with_stand_in(options: Options) -> Result<()> {
 
 async fn serve(options: Options) -> Result<Infallible> {
     let segment = Segment::start().await?;
-    let mut config = Config::shipped()?.on_loopback_at(unless_taken)?.upstream(&segment)?.tapped()?;
+    let mut config =
+        Config::shipped_with(options.shell())?.on_loopback_at(unless_taken)?.upstream(&segment)?.tapped()?;
     let mut paths = vec![PATH.to_owned()];
     if let Some(file) = &options.config {
         (config, paths) = configured(config, file).with_context(|| format!("in {}", file.display()))?;
     }
-    let plugin = config.get(&format!("{PLUGIN}/configuration/value"))?.as_str().unwrap_or_default().to_owned();
+    let plugin = config.own_configuration()?.to_owned();
     let secret = made_up();
     let mut envoy_options = envoy::Options::default().env(WRITE_KEY, &made_up()).env(WEBHOOK_SECRET, &secret);
     envoy_options.arguments = ["--file-flush-interval-msec", ACCESS_LOG_MS].map(str::to_owned).into();
@@ -148,7 +159,10 @@ async fn serve(options: Options) -> Result<Infallible> {
 fn configured(config: Config, file: &Path) -> Result<(Config, Vec<String>)> {
     let mut own: Value = serde_json::from_slice(&fs::read(file)?)?;
     let common = own.as_object_mut().context("expected a JSON object")?;
-    common.insert("hold_request_headers".to_owned(), true.into());
+    match config.shell() {
+        Shell::Wasm => common.insert("hold_request_headers".to_owned(), true.into()),
+        Shell::Native => common.remove("hold_request_headers"),
+    };
     remove_secrets(common);
     let also = common.get("also").cloned();
     let config = config.set(&format!("{ROUTE}/route/prefix_rewrite"), endpoint_for(also.as_ref()).into())?;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
+use stigg_segment::config::Shell;
 
 use super::tap;
 use crate::segment::Segment;
@@ -15,7 +16,11 @@ use crate::workspace_root;
 /// Path of the HTTP connection manager that takes the webhooks.
 pub const HTTP_CONNECTION_MANAGER: &str = "/static_resources/listeners/webhooks/filter_chains/0/filters/0/typed_config";
 
-/// Path of the filter's plugin configuration.
+/// Path of the filter.
+const FILTER: &str = "/static_resources/listeners/webhooks/filter_chains/0/filters/0/typed_config\
+                      /http_filters/stigg_segment/typed_config";
+
+/// Path of the Wasm filter's plugin configuration.
 pub const PLUGIN: &str = "/static_resources/listeners/webhooks/filter_chains/0/filters/0/typed_config\
                           /http_filters/stigg_segment/typed_config/config";
 
@@ -46,19 +51,45 @@ impl fmt::Display for Config {
 impl Config {
     /// The configuration as shipped; only the path of the module is made absolute.
     pub fn shipped() -> Result<Self> {
-        let file = workspace_root().join("envoy.yaml");
-        let yaml = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-        Self::from_yaml(&yaml)
+        Self::shipped_with(Shell::Wasm)
+    }
+
+    /// The variant for a shell; only the path of the module is made absolute.
+    pub fn shipped_with(shell: Shell) -> Result<Self> {
+        Self::from_yaml(&Self::text(shell)?)
             .and_then(|config| {
                 let module = config.module_file()?;
                 config.module(&module)
             })
-            .with_context(|| format!("in {}", file.display()))
+            .context("in envoy.yaml")
+    }
+
+    /// The text of `envoy.yaml` in the variant for a shell.
+    pub fn text(shell: Shell) -> Result<String> {
+        let file = workspace_root().join("envoy.yaml");
+        let yaml = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        Ok(match shell {
+            Shell::Wasm => yaml,
+            Shell::Native => {
+                let kept = yaml.lines().filter(|line| !line.ends_with("#wasm"));
+                kept.map(|line| line.replacen("#native ", "", 1) + "\n").collect()
+            }
+        })
     }
 
     /// The shipped configuration, with everything on loopback and the stand-in for Segment.
     pub fn sandboxed(segment: &Segment) -> Result<Self> {
-        Self::shipped()?.on_loopback()?.upstream(segment)
+        Self::sandboxed_with(Shell::Wasm, segment)
+    }
+
+    /// The same in the variant for a shell.
+    pub fn sandboxed_with(shell: Shell, segment: &Segment) -> Result<Self> {
+        Self::shipped_with(shell)?.on_loopback()?.upstream(segment)
+    }
+
+    /// The shell that it runs.
+    pub fn shell(&self) -> Shell {
+        if self.get(PLUGIN).is_ok() { Shell::Wasm } else { Shell::Native }
     }
 
     /// Any configuration.
@@ -156,28 +187,49 @@ impl Config {
 
     /// Where the filter's module is.
     pub fn module_file(&self) -> Result<PathBuf> {
-        let path = format!("{PLUGIN}/vm_config/code/local/filename");
+        let path = self.module_path();
         let file = self.get(&path)?.as_str().with_context(|| format!("{path} is no text"))?;
         Ok(workspace_root().join(file))
     }
 
     /// Runs another build of the filter.
     pub fn module(self, file: &Path) -> Result<Self> {
-        self.set(&format!("{PLUGIN}/vm_config/code/local/filename"), json!(file))
+        let path = self.module_path();
+        self.set(&path, json!(file))
     }
 
-    /// Replaces the filter's own configuration, which the shipped one has as JSON text.
+    fn module_path(&self) -> String {
+        match self.shell() {
+            Shell::Wasm => format!("{PLUGIN}/vm_config/code/local/filename"),
+            Shell::Native => format!("{FILTER}/dynamic_module_config/module/local/filename"),
+        }
+    }
+
+    /// The filter's own configuration, as JSON text.
+    pub fn own_configuration(&self) -> Result<&str> {
+        let path = self.own_configuration_path();
+        self.get(&path)?.as_str().with_context(|| format!("{path} is no text"))
+    }
+
+    /// Replaces the filter's own configuration.
     pub fn plugin_configuration(self, configuration: impl fmt::Display) -> Result<Self> {
-        self.set(&format!("{PLUGIN}/configuration/value"), json!(configuration.to_string()))
+        let path = self.own_configuration_path();
+        self.set(&path, json!(configuration.to_string()))
     }
 
     /// Changes the filter's own configuration.
     pub fn edit_plugin_configuration(self, change: impl FnOnce(&mut Value)) -> Result<Self> {
-        let path = format!("{PLUGIN}/configuration/value");
-        let text = self.get(&path)?.as_str().with_context(|| format!("{path} is no text"))?;
-        let mut configuration = serde_json::from_str(text).with_context(|| format!("{path} is no JSON"))?;
+        let text = self.own_configuration()?;
+        let mut configuration = serde_json::from_str(text).context("the filter's configuration is no JSON")?;
         change(&mut configuration);
         self.plugin_configuration(configuration)
+    }
+
+    fn own_configuration_path(&self) -> String {
+        match self.shell() {
+            Shell::Wasm => format!("{PLUGIN}/configuration/value"),
+            Shell::Native => format!("{FILTER}/filter_config/value"),
+        }
     }
 
     /// Chooses between the two ways to keep a request from Segment until its body is mapped: the filter holds the
@@ -187,19 +239,7 @@ impl Config {
             .set(&format!("{PLUGIN}/allow_on_headers_stop_iteration"), json!(hold))?
             .edit_plugin_configuration(|plugin| plugin["hold_request_headers"] = json!(hold))?;
         if !hold {
-            let filters = config.at(&format!("{HTTP_CONNECTION_MANAGER}/http_filters"))?;
-            let filters = filters.as_array_mut().context("http_filters is no list")?;
-            let wasm = filters.iter().position(|filter| filter["name"] == "stigg_segment");
-            filters.insert(
-                wasm.context("there is no http filter `stigg_segment`")? + 1,
-                json!({
-                    "name": "envoy.filters.http.buffer",
-                    "typed_config": {
-                        "@type": "type.googleapis.com/envoy.extensions.filters.http.buffer.v3.Buffer",
-                        "max_request_bytes": 1024 * 1024,
-                    },
-                }),
-            );
+            config.insert_buffer(1)?;
         }
         Ok(config)
     }
@@ -233,6 +273,30 @@ impl Config {
         let (all, _) = ROUTE.rsplit_once('/').context("a route is in a list")?;
         self.at(all)?.as_array_mut().context("routes are a list")?.splice(0..0, routes);
         Ok(self)
+    }
+
+    /// Lets the stock buffer filter hold the whole request before the filter sees it.
+    pub fn buffered_before(mut self) -> Result<Self> {
+        self.insert_buffer(0)?;
+        Ok(self)
+    }
+
+    /// Puts the stock buffer filter so many places after the filter's own.
+    fn insert_buffer(&mut self, after: usize) -> Result<()> {
+        let filters = self.at(&format!("{HTTP_CONNECTION_MANAGER}/http_filters"))?;
+        let filters = filters.as_array_mut().context("http_filters is no list")?;
+        let own = filters.iter().position(|filter| filter["name"] == "stigg_segment");
+        filters.insert(
+            own.context("there is no http filter `stigg_segment`")? + after,
+            json!({
+                "name": "envoy.filters.http.buffer",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.filters.http.buffer.v3.Buffer",
+                    "max_request_bytes": 1024 * 1024,
+                },
+            }),
+        );
+        Ok(())
     }
 
     /// Lets [`Envoy::tap`](super::Envoy::tap) watch every request but health checks, and tells the client the id of its
