@@ -6,7 +6,7 @@ TYPOS_VERSION := 1.52.0
 TYPOS := target/typos-$(TYPOS_VERSION)/bin/typos
 
 .DEFAULT_GOAL := help
-.PHONY: help build native image run send test test-omissions test-matrix lint audit msrv release ledger fuzz bench report soak instructions screenshot tools schemas clean rust nightly yardsticks \
+.PHONY: help build native panicking image run send test test-omissions test-matrix lint audit msrv release ledger fuzz bench report soak instructions screenshot tools schemas clean rust nightly yardsticks \
   chromium envoy kubectl node registry skopeo systemd wrk
 
 help: ## list these targets
@@ -21,17 +21,22 @@ native: rust ## build the filter as a dynamic module of Envoy: target/native/lib
 	@# Envoy looks for this name. A new file, since one that Envoy has loaded must not change.
 	@cp --remove-destination target/native/libstigg_segment_native.so $(NATIVE)
 
+# In a folder of its own, since a library has the same file name whatever its features.
+panicking: rust ## build the dynamic module that panics when a request asks for it, for a test
+	@cargo rustc --quiet --profile native --package stigg-segment-native --lib --crate-type cdylib --features panics --target-dir target/panicking
+
 image: build ## build the filter's OCI image in target/image, an image layout that skopeo can copy to a registry
 	@cargo run --quiet --package sandbox -- image "$$(cargo pkgid | sed 's/.*[#@]//')"
 
 SHELL_KIND ?= wasm
+$(if $(filter-out wasm native,$(SHELL_KIND)),$(error SHELL_KIND is `$(SHELL_KIND)`, but it is wasm or native))
 run: $(if $(filter native,$(SHELL_KIND)),native,build) ## run a real Envoy with a stand-in for Segment and a debugger; CONFIG: a file with another configuration; SHELL_KIND: native or wasm
 	@cargo run --quiet --package sandbox -- run $(if $(CONFIG),--config '$(CONFIG)') $(if $(filter native,$(SHELL_KIND)),--native)
 
 send: rust ## send an event to the running sandbox: EVENT (subscription.created) or a file; COUNT of them, RATE per second
 	@cargo run --quiet --package sandbox -- send '$(or $(EVENT),subscription.created)' $(if $(COUNT),--count $(COUNT)) $(if $(RATE),--rate $(RATE))
 
-test: build yardsticks tools ## run all tests: the mapping, the configuration, and everything on a real Envoy
+test: build native panicking yardsticks tools ## run all tests: the mapping, the configuration, and everything on a real Envoy
 	@cargo test --workspace
 	@# A separate workspace with its own lock. It asks for a newer Rust than the filter does, but compiles with the filter's.
 	@cargo test --quiet --locked --ignore-rust-version --manifest-path tests/second_host/Cargo.toml --target-dir target/second_host
@@ -39,7 +44,7 @@ test: build yardsticks tools ## run all tests: the mapping, the configuration, a
 test-omissions: build envoy ## leave out each node of envoy.yaml in turn, and change each value: Envoy rejects it, or it fails closed
 	@ALL_OMISSIONS=1 cargo test --quiet --package tests --test envoy omissions -- --nocapture --test-threads 1
 
-test-matrix: build tools ## run the tests on every supported version of Envoy, and write the table in README.md
+test-matrix: build native panicking tools ## run the tests on every supported version of Envoy, and write the table in README.md
 	@cargo run --quiet --package tests --bin matrix
 
 lint: rust $(TYPOS) ## check format, lints, documentation and spelling

@@ -20,7 +20,7 @@ use crate::{Filter, Request};
 /// Some bytes, as both sides hand them over.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Bytes<'a> {
+pub struct Bytes<'a> {
     data: *const u8,
     size: usize,
     life: PhantomData<&'a [u8]>,
@@ -32,13 +32,13 @@ unsafe impl Send for Bytes<'_> {}
 unsafe impl Sync for Bytes<'_> {}
 
 impl<'a> Bytes<'a> {
-    const NONE: Bytes<'static> = Bytes { data: std::ptr::null(), size: 0, life: PhantomData };
+    pub const NONE: Bytes<'static> = Bytes { data: std::ptr::null(), size: 0, life: PhantomData };
 
-    fn of(bytes: &'a [u8]) -> Self {
+    pub fn of(bytes: &'a [u8]) -> Self {
         Bytes { data: bytes.as_ptr(), size: bytes.len(), life: PhantomData }
     }
 
-    fn get(self) -> &'a [u8] {
+    pub fn get(self) -> &'a [u8] {
         if self.data.is_null() {
             return &[];
         }
@@ -52,9 +52,9 @@ impl<'a> Bytes<'a> {
 /// A header, as both sides hand it over.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Header<'a> {
-    name: Bytes<'a>,
-    value: Bytes<'a>,
+pub struct Header<'a> {
+    pub name: Bytes<'a>,
+    pub value: Bytes<'a>,
 }
 
 /// Headers, for as long as none is changed.
@@ -389,7 +389,7 @@ unsafe extern "C" {
 
 /// The hooks. Envoy calls those of a configuration on its main thread, and those of a request on the request's thread.
 /// It keeps what a `new` hook has returned until it hands it to the `destroy` hook, and hands it to no hook after that.
-mod hooks {
+pub mod hooks {
     use super::*;
 
     const CONTINUE: u32 = 0;
@@ -414,7 +414,7 @@ mod hooks {
 
     /// Loads the library. The version is that of the newest Envoy that it was tested with; others only warn.
     #[unsafe(no_mangle)]
-    extern "C" fn envoy_dynamic_module_on_program_init() -> *const c_char {
+    pub extern "C" fn envoy_dynamic_module_on_program_init() -> *const c_char {
         // The message can contain a customer's data.
         std::panic::set_hook(Box::new(|panic| {
             let place = panic.location().map(ToString::to_string).unwrap_or_default();
@@ -424,7 +424,7 @@ mod hooks {
     }
 
     #[unsafe(no_mangle)]
-    extern "C" fn envoy_dynamic_module_on_http_filter_config_new(
+    pub extern "C" fn envoy_dynamic_module_on_http_filter_config_new(
         config: *mut c_void,
         _name: Bytes<'_>,
         json: Bytes<'_>,
@@ -434,13 +434,13 @@ mod hooks {
     }
 
     #[unsafe(no_mangle)]
-    extern "C" fn envoy_dynamic_module_on_http_filter_config_destroy(filter: *const Filter) {
+    pub extern "C" fn envoy_dynamic_module_on_http_filter_config_destroy(filter: *const Filter) {
         // SAFETY: Envoy gives back what the hook above has returned.
         drop(unsafe { Arc::from_raw(filter) });
     }
 
     #[unsafe(no_mangle)]
-    extern "C" fn envoy_dynamic_module_on_http_filter_new(filter: *const Filter, _: *mut c_void) -> *const Request {
+    pub extern "C" fn envoy_dynamic_module_on_http_filter_new(filter: *const Filter, _: *mut c_void) -> *const Request {
         // SAFETY: Envoy hands over what the hook for a configuration has returned.
         unsafe { Arc::increment_strong_count(filter) };
         // SAFETY: as above.
@@ -450,13 +450,13 @@ mod hooks {
     }
 
     #[unsafe(no_mangle)]
-    extern "C" fn envoy_dynamic_module_on_http_filter_destroy(request: *const Request) {
+    pub extern "C" fn envoy_dynamic_module_on_http_filter_destroy(request: *const Request) {
         // SAFETY: Envoy gives back what the hook above has returned.
         drop(unsafe { Rc::from_raw(request) });
     }
 
     #[unsafe(no_mangle)]
-    extern "C" fn envoy_dynamic_module_on_http_filter_request_headers(
+    pub extern "C" fn envoy_dynamic_module_on_http_filter_request_headers(
         stream: *mut c_void,
         request: *const Request,
         end_of_stream: bool,
@@ -465,7 +465,7 @@ mod hooks {
     }
 
     #[unsafe(no_mangle)]
-    extern "C" fn envoy_dynamic_module_on_http_filter_request_body(
+    pub extern "C" fn envoy_dynamic_module_on_http_filter_request_body(
         stream: *mut c_void,
         request: *const Request,
         end_of_stream: bool,
@@ -474,7 +474,7 @@ mod hooks {
     }
 
     #[unsafe(no_mangle)]
-    extern "C" fn envoy_dynamic_module_on_http_filter_request_trailers(
+    pub extern "C" fn envoy_dynamic_module_on_http_filter_request_trailers(
         stream: *mut c_void,
         request: *const Request,
     ) -> u32 {
@@ -482,7 +482,7 @@ mod hooks {
     }
 
     #[unsafe(no_mangle)]
-    extern "C" fn envoy_dynamic_module_on_http_filter_response_headers(
+    pub extern "C" fn envoy_dynamic_module_on_http_filter_response_headers(
         stream: *mut c_void,
         request: *const Request,
         _end_of_stream: bool,
@@ -497,7 +497,7 @@ mod hooks {
         ($($hook:ident)+) => {
             $(
                 #[unsafe(no_mangle)]
-                extern "C" fn $hook() -> u32 {
+                pub extern "C" fn $hook() -> u32 {
                     CONTINUE
                 }
             )+

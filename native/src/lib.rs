@@ -1,8 +1,10 @@
-//! The filter as a dynamic module of Envoy: it maps Envoy's hooks to a [`Stream`], and the stream's questions to the
-//! [`abi`].
+//! The filter as a dynamic module of Envoy: it maps Envoy's hooks to a [`Stream`], and the stream's questions to the calls
+//! in `abi.rs`.
 
 #[allow(unsafe_code, reason = "this file is the border to Envoy, and the only one with unsafe code")]
 mod abi;
+#[cfg(test)]
+mod tests;
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -52,35 +54,60 @@ impl Request {
     }
 
     fn on_request_headers(&self, envoy: &mut Envoy, end_of_stream: bool) -> Action {
-        self.decode(envoy, |stream, host| stream.on_request_headers(host, end_of_stream))
+        self.decode(envoy, "request_headers", |stream, host| stream.on_request_headers(host, end_of_stream))
     }
 
     fn on_request_body(&self, envoy: &mut Envoy, end_of_stream: bool) -> Action {
-        self.decode(envoy, |stream, host| stream.on_request_body(host, host.envoy.body_size(), end_of_stream))
+        self.decode(envoy, "request_body", |stream, host| {
+            stream.on_request_body(host, host.envoy.body_size(), end_of_stream)
+        })
     }
 
     fn on_request_trailers(&self, envoy: &mut Envoy) -> Action {
-        self.decode(envoy, |stream, host| stream.on_request_trailers(host))
+        self.decode(envoy, "request_trailers", |stream, host| stream.on_request_trailers(host))
     }
 
     fn on_response_headers(&self, envoy: &mut Envoy) {
-        self.with_stream(envoy, |stream, host| stream.on_response_headers(host));
+        self.with_stream(envoy, "response_headers", |stream, host| stream.on_response_headers(host));
     }
 
     /// Runs a hook of the request. If it panics, the request is answered with a 500.
-    fn decode(&self, envoy: &mut Envoy, hook: impl FnOnce(&mut Stream, &mut Native) -> Action) -> Action {
-        let action = self.with_stream(envoy, hook);
-        action.or_else(|| self.with_stream(envoy, |stream, host| stream.fail(host))).unwrap_or(Action::Pause)
+    fn decode(&self, envoy: &mut Envoy, name: &str, hook: impl FnOnce(&mut Stream, &mut Native) -> Action) -> Action {
+        let action = self.with_stream(envoy, name, hook);
+        let answered = || self.with_stream(envoy, "panic", |stream, host| stream.fail(host));
+        action.or_else(answered).unwrap_or(Action::Pause)
     }
 
     /// Runs a hook; `None` if it panics. Then the panic is in the log.
-    fn with_stream<T>(&self, envoy: &mut Envoy, hook: impl FnOnce(&mut Stream, &mut Native) -> T) -> Option<T> {
+    fn with_stream<T>(
+        &self,
+        envoy: &mut Envoy,
+        name: &str,
+        hook: impl FnOnce(&mut Stream, &mut Native) -> T,
+    ) -> Option<T> {
         // It is borrowed if Envoy calls a hook within a call of another one. No hook of a request is called like that.
         let mut stream = self.stream.try_borrow_mut().ok()?;
         let mut host = Native { envoy, metrics: &self.filter.metrics };
-        catch_unwind(AssertUnwindSafe(|| hook(&mut stream, &mut host))).ok()
+        let hook = AssertUnwindSafe(|| {
+            panic_if_asked(host.envoy, name);
+            hook(&mut stream, &mut host)
+        });
+        catch_unwind(hook).ok()
     }
 }
+
+#[cfg(feature = "panics")]
+#[allow(clippy::panic, reason = "for a test")]
+fn panic_if_asked(envoy: &Envoy, hook: &str) {
+    for map in [Map::RequestHeaders, Map::ResponseHeaders] {
+        if let Some(asked) = envoy.header(map, "x-panic").filter(|asked| asked == hook.as_bytes()) {
+            panic!("asked for in {asked:?}");
+        }
+    }
+}
+
+#[cfg(not(feature = "panics"))]
+fn panic_if_asked(_: &Envoy, _: &str) {}
 
 /// Envoy during one hook, with its numbers for the metrics.
 struct Native<'a> {

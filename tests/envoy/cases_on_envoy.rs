@@ -5,7 +5,7 @@ use anyhow::Result;
 use sandbox::segment::Segment;
 use tests::case_runner::{hold_to, options};
 use tests::cases::cases;
-use tests::edge::{Edge, rejects_large_bodies};
+use tests::edge::{Edge, buffered, rejects_large_bodies};
 
 #[tokio::test]
 async fn the_cases_hold_while_envoy_holds_headers() -> Result<()> {
@@ -19,7 +19,6 @@ async fn the_cases_hold_while_envoy_holds_headers() -> Result<()> {
 
 #[tokio::test]
 async fn the_cases_hold_while_a_buffer_filter_holds_the_request() -> Result<()> {
-    let buffered = |config: sandbox::envoy::Config| config.hold_request_headers(false);
     let edge = Edge::start_between(Segment::start().await?, buffered, options()).await?;
     hold_to(cases()?, &edge, |_, _| Ok(())).await
 }

@@ -107,7 +107,7 @@ async fn each_environment_sends_the_events_it_chose() -> Result<()> {
 
     // An event that is not allowed is answered and counted, and nothing is sent.
     edge.segment.clear();
-    let not_allowed = "wasmcustom.stigg_segment.webhooks.outcome.ignored.reason.event_not_allowed";
+    let not_allowed = &own_stat("webhooks.outcome.ignored.reason.event_not_allowed");
     assert_eq!(edge.envoy.stat(not_allowed).await?, 0);
     assert_eq!(production(r#"{"type":"customer.deleted","id":"acme"}"#).await?.status, 204);
     assert_eq!(staging(r#"{"type":"plan.created","customer":{"id":"acme"}}"#).await?.status, 204);

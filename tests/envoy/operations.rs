@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use anyhow::Result;
 use base64ct::{Base64, Encoding};
-use sandbox::envoy::{Config, Envoy, HTTP_CONNECTION_MANAGER, Options, workspace_root};
+use sandbox::envoy::{Config, Envoy, HTTP_CONNECTION_MANAGER, Options, Shell, validate, workspace_root};
 use sandbox::segment::Segment;
 use sandbox::stigg::Webhook;
 use serde_json::json;
@@ -43,21 +43,68 @@ pub fn replace(folder: &Path, file: &str, content: &str) -> Result<()> {
     Ok(std::fs::rename(new, folder.join(file))?)
 }
 
-/// envoy.yaml after the sed command that its first comment gives for a variant.
-fn variant(expressions: &[&str], etc: &TempDir, segment: &Segment) -> Result<Config> {
+/// The expressions that the first comment of envoy.yaml gives for its variants.
+const TLS: &[&str] = &["s/#tls //"];
+const SDS: &[&str] = &["s/#sds //", "/#env/d"];
+const NATIVE: &[&str] = &["s/#native //", "/#wasm$/d"];
+
+/// envoy.yaml after the sed commands for these variants.
+fn rendered(variants: &[&[&str]], etc: &TempDir) -> Result<Config> {
+    let shipped = std::fs::read_to_string(workspace_root().join("envoy.yaml"))?;
     let mut sed = Command::new("sed");
-    for expression in expressions {
+    sed.args(["-e", ""]);
+    for expression in variants.concat() {
+        assert!(shipped.contains(&format!("'{expression}'")), "envoy.yaml does not say {expression}");
         sed.args(["-e", expression]);
     }
-    let head = std::fs::read_to_string(workspace_root().join("envoy.yaml"))?;
-    assert!(expressions.iter().all(|expression| head.contains(&format!("'{expression}'"))), "not what envoy.yaml says");
     let output = sed.arg(workspace_root().join("envoy.yaml")).output()?;
-    Config::from_yaml(&below(etc, std::str::from_utf8(&output.stdout)?))?.on_loopback()?.upstream(segment)
+    Config::from_yaml(&below(etc, std::str::from_utf8(&output.stdout)?))
+}
+
+/// A variant for the shell that the test runs, on loopback and with the stand-in for Segment.
+fn variant(expressions: &[&str], etc: &TempDir, segment: &Segment) -> Result<Config> {
+    let shell = match shell() {
+        Shell::Wasm => &[],
+        Shell::Native => NATIVE,
+    };
+    rendered(&[expressions, shell], etc)?.on_loopback()?.upstream(segment)
 }
 
 /// envoy.yaml with both secrets from the files of a folder that stands for /etc/envoy.
 pub fn secrets_from_files(etc: &TempDir, segment: &Segment) -> Result<Config> {
-    variant(&["s/#sds //", "/#env$/d"], etc, segment)
+    variant(SDS, etc, segment)
+}
+
+#[tokio::test]
+async fn every_combination_of_the_variants_is_valid() -> Result<()> {
+    let etc = etc_envoy()?;
+    for (tls, sds) in [(false, false), (true, false), (false, true), (true, true)] {
+        if sds && reads_no_secrets_from_files().await? {
+            continue;
+        }
+        let native = shell() == Shell::Native;
+        let chosen = [(tls, TLS), (sds, SDS), (native, NATIVE)].into_iter().filter(|(chosen, _)| *chosen);
+        let chosen: Vec<_> = chosen.map(|(_, expressions)| expressions).collect();
+        let config = rendered(&chosen, &etc)?;
+        let opinion = validate(config.clone(), if sds { Options::default() } else { options() }).await?;
+        assert!(opinion.accepted, "{chosen:?}: {}", opinion.log);
+        let text = config.to_string();
+        for (part, is_there) in [
+            ("DownstreamTlsContext", tls),
+            ("credential_injector", sds),
+            ("STIGG_WEBHOOK_SECRET", !sds),
+            ("wasmcustom", !native),
+            ("extensions.filters.http.wasm", !native),
+            ("allow_on_headers_stop_iteration", !native),
+            ("dynamic_modules", native),
+        ] {
+            assert_eq!(text.contains(part), is_there, "{chosen:?}: {part}");
+        }
+        if !tls && !sds {
+            assert_eq!(config, Config::from_yaml(&Config::text(shell())?)?, "the sandbox runs another variant");
+        }
+    }
+    Ok(())
 }
 
 #[tokio::test]
@@ -243,7 +290,7 @@ async fn without_a_write_key_stigg_is_told_so() -> Result<()> {
     }
     assert_eq!(edge.segment.requests_begun(), 0);
     for counter in ["webhooks.outcome.forwarded", "segment_answers.class.4xx", "segment_answers.class.5xx"] {
-        assert_eq!(edge.envoy.stat(&format!("wasmcustom.stigg_segment.{counter}")).await?, 0, "{counter}");
+        assert_eq!(edge.envoy.stat(&own_stat(counter)).await?, 0, "{counter}");
     }
     // The file comes, and Segment's own 401 stays one.
     replace(&secrets, "segment", &Base64::encode_string(format!("{WRITE_KEY}:").as_bytes()))?;
@@ -267,7 +314,7 @@ async fn the_certificate_is_replaced_while_connections_come() -> Result<()> {
     };
     let first = issue()?;
     let segment = Segment::start().await?;
-    let edge = Edge { envoy: Envoy::start(variant(&["s/#tls //"], &etc, &segment)?, options()).await?, segment };
+    let edge = Edge { envoy: Envoy::start(variant(TLS, &etc, &segment)?, options()).await?, segment };
     let addr = edge.envoy.addr(sandbox::envoy::LISTENER).unwrap();
     let exchange = async |trusted: &rcgen::Certificate| -> Result<String> {
         let mut stream = tls(addr, trusted).await?;

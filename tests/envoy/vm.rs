@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Result;
-use sandbox::envoy::{Config, PLUGIN, workspace_root};
+use sandbox::envoy::{self, Config, PLUGIN, workspace_root};
 use sandbox::stigg::Webhook;
 use sandbox::trapping;
+use serde_json::json;
 use tests::edge::*;
 use wasmparser::{Parser, Payload};
 
@@ -90,5 +91,32 @@ async fn no_call_that_the_filter_makes_is_restricted() -> Result<()> {
     }
     let log = edge.envoy.log();
     assert!(!log.contains("restricted"), "{log}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_host_that_does_not_count_serves_webhooks_all_the_same() -> Result<()> {
+    for denied in [&["proxy_define_metric"][..], &["proxy_increment_metric", "proxy_record_metric"]] {
+        let edge = Edge::start_with(|config| without_calls(config, denied)).await?;
+        for (body, status) in [(EVENT, 200), (CATALOG_EVENT, 204), ("{", 400)] {
+            assert_eq!(edge.send_event(body).await?.status, status, "without {denied:?}");
+        }
+        assert_eq!(edge.segment.calls().len(), 1);
+        let text = edge.envoy.admin_get("/stats/prometheus").await?;
+        let mut counters = text.lines().filter(|line| line.starts_with("stigg_segment_webhooks"));
+        assert!(counters.all(|line| line.ends_with(" 0")), "without {denied:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_configuration_that_the_filter_cannot_read_stops_envoy() -> Result<()> {
+    let shipped = Config::shipped()?;
+    let unreadable = envoy::validate(without_calls(shipped.clone(), &["proxy_get_buffer_bytes"])?, options()).await?;
+    assert!(!unreadable.accepted && unreadable.log.contains("bytes cannot be read"), "{}", unreadable.log);
+    let a_struct = json!({ "@type": "type.googleapis.com/google.protobuf.Struct", "value": { "max_body_bytes": 1 } });
+    let a_struct = envoy::validate(shipped.set(&format!("{PLUGIN}/configuration"), a_struct)?, options()).await?;
+    let line = "give it as a google.protobuf.StringValue";
+    assert!(!a_struct.accepted && a_struct.log.contains(line), "{}", a_struct.log);
     Ok(())
 }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::{Value, json};
 
-use crate::event::{self, About, Envelope, Event};
-use crate::sender::{ATTEMPTS, Attempt};
+use super::event::{self, About, Envelope, Event};
+use super::sender::{ATTEMPTS, Attempt};
 
 /// A call that arrived at Segment.
 pub struct Arrival {

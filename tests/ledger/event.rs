@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::dice::Dice;
+use super::dice::Dice;
 
 /// One event, different from all others.
 pub struct Event {

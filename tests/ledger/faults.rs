@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use sandbox::segment::{Behaviour, Call};
 
-use crate::dice::Dice;
-use crate::event;
+use super::dice::Dice;
+use super::event;
 
 /// Statuses that Segment's documentation calls retryable, and that Envoy retries.
 const RETRYABLE: [u16; 7] = [408, 460, 500, 502, 503, 504, 520];

@@ -2,7 +2,7 @@
 //! delivery fail.
 //!
 //! A sender that behaves like Stigg delivers thousands of events on many connections while the stand-in for Segment fails
-//! at random, Envoy is stopped and killed and started again, and the filter's VM traps. `LEDGER_EVENTS` sets how many events there
+//! at random, Envoy is stopped and killed and started again, and the filter breaks down. `LEDGER_EVENTS` sets how many events there
 //! are, and `LEDGER_SEED` repeats the chances of a run; which request comes when is up to the machine.
 
 mod audit;
@@ -23,7 +23,7 @@ use audit::{Arrival, audit};
 use event::{About, Event};
 use faults::Faults;
 use nix::sys::signal::Signal;
-use sandbox::envoy::{Config, Envoy, ROUTE};
+use sandbox::envoy::{Config, Envoy, ROUTE, Shell};
 use sandbox::segment::Segment;
 use sandbox::stigg::Webhook;
 use sandbox::trapping;
@@ -49,9 +49,13 @@ async fn every_event_is_at_segment_once_and_unaltered_or_stigg_was_told() -> Res
 
     let segment = Segment::start().await?;
     let receiver = SocketAddr::from(([127, 0, 0, 1], free_port(seed)?));
-    let trapping = trapping::module(&Config::shipped()?.module_file()?, TRAP)?;
-    let config = hastened(Config::sandboxed(&segment)?)?
-        .module(&trapping)?
+    let config = hastened(Config::sandboxed_with(shell(), &segment)?)?;
+    let trapping = match shell() {
+        Shell::Wasm => Some(trapping::module(&config.module_file()?, TRAP)?),
+        Shell::Native => None,
+    };
+    let config = config
+        .module(trapping.as_deref().unwrap_or(&panicking_module()))?
         .set("/static_resources/listeners/webhooks/address/socket_address/port_value", json!(receiver.port()))?;
     let faults = Faults::new(seed, duration(&config, &format!("{ROUTE}/route/retry_policy/per_try_timeout"))?);
     segment.behave_with({
@@ -103,14 +107,15 @@ async fn every_event_is_at_segment_once_and_unaltered_or_stigg_was_told() -> Res
     println!("        killed when event {} had begun, back after {:?}", killed.0, killed.1.elapsed());
 
     progress.wait_for(|begun| *begun >= count * 2 / 3).await?;
-    let vms = envoy.stat(VMS).await?;
-    let trapped = *begun.borrow();
-    trap(&envoy).await?;
-    println!("        VM trapped when event {trapped} had begun");
+    let vms_before = vms(&envoy).await?;
+    let broken = *begun.borrow();
+    break_down(&envoy).await?;
+    println!("        filter broke down when event {broken} had begun");
 
     let told: BTreeMap<usize, Vec<Attempt>> = senders.join_all().await.into_iter().flatten().collect();
     let took = begin.elapsed();
-    assert_eq!(envoy.stat(VMS).await?, vms + 1, "VMs\n{}", envoy.log_tail());
+    let new_vms = u64::from(shell() == Shell::Wasm);
+    assert_eq!(vms(&envoy).await?, vms_before + new_vms, "VMs\n{}", envoy.log_tail());
     drop(envoy); // and the calls that are still under way
 
     let calls = segment.calls();
@@ -151,17 +156,19 @@ async fn every_event_is_at_segment_once_and_unaltered_or_stigg_was_told() -> Res
     Ok(())
 }
 
-/// How many VMs Envoy has made.
-const VMS: &str = "wasm.envoy.wasm.runtime.v8.created";
-
-/// Makes the filter's VM trap during the load.
-async fn trap(envoy: &Envoy) -> Result<()> {
+/// Makes the filter break down during the load: its VM traps, or the dynamic module panics.
+async fn break_down(envoy: &Envoy) -> Result<()> {
+    let (failure, sign) = match shell() {
+        Shell::Wasm => (503, TRAP),
+        Shell::Native => (500, "a panic at"),
+    };
     loop {
         let webhook = Webhook::new(EVENT).secret(SECRET).http2().trailer("x-trailer", "1");
+        let webhook = webhook.header("x-panic", "request_trailers");
         let status = webhook.send(&envoy.url(PATH)).await?.status;
-        ensure!(status == 503 || status == 429, "a trapped VM answers {status}");
+        ensure!(status == failure || status == 429, "a filter that breaks down answers {status}");
         // Also if the rate limit applied.
-        if envoy.wait_for_line(|line| line.contains(TRAP), Duration::from_secs(1)).await.is_ok() {
+        if envoy.wait_for_line(|line| line.contains(sign), Duration::from_secs(1)).await.is_ok() {
             return Ok(());
         }
     }

@@ -8,7 +8,7 @@ use sandbox::stigg::Webhook;
 use tests::edge::{Connection, PATH, SECRET, post, request};
 use tokio::time::{sleep, timeout};
 
-use crate::event::Event;
+use super::event::Event;
 
 /// How many times faster the clock of this test runs.
 pub const HASTE: u32 = 30;

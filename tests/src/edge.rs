@@ -2,13 +2,15 @@
 //! and a plain socket for requests that no HTTP client would send.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use sandbox::envoy::{Config, Envoy, Options, is_older_than};
+use sandbox::envoy::{Config, Envoy, Options, PLUGIN, Shell, is_older_than};
 use sandbox::segment::Segment;
 pub use sandbox::stigg::PATH;
 use sandbox::stigg::{Reply, Webhook};
+use sandbox::workspace_root;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufStream};
 use tokio::net::TcpStream;
 
@@ -19,6 +21,13 @@ use crate::skip::skip;
 pub const USER_AGENT: &str = concat!("stigg-segment-filter/", env!("CARGO_PKG_VERSION"));
 /// Longer than any step takes.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The shell that these tests run: those of the target `native` run the dynamic module, all others the Wasm module.
+pub fn shell() -> Shell {
+    let program = std::env::current_exe().ok();
+    let name = program.as_deref().and_then(|program| program.file_name()).map(|name| name.to_string_lossy());
+    if name.is_some_and(|name| name.starts_with("native-")) { Shell::Native } else { Shell::Wasm }
+}
 
 /// Envoy, and the stand-in for Segment that it sends to.
 #[derive(Debug)]
@@ -50,7 +59,15 @@ impl Edge {
 
     /// Starts it in each of the two ways to hold a request back until its body is mapped.
     pub async fn start_both_ways() -> Result<[Edge; 2]> {
-        Ok([Edge::start().await?, Edge::start_with(|config| config.hold_request_headers(false)).await?])
+        Ok([Edge::start().await?, Edge::start_with(buffered).await?])
+    }
+
+    /// Starts it in those of these ways in which the filter sees the headers before the body has come.
+    pub async fn start_seeing_headers_first() -> Result<Vec<Edge>> {
+        Ok(match shell() {
+            Shell::Wasm => Edge::start_both_ways().await?.into(),
+            Shell::Native => vec![Edge::start().await?],
+        })
     }
 
     /// Starts it with this stand-in and these options.
@@ -59,7 +76,7 @@ impl Edge {
         change: impl FnOnce(Config) -> Result<Config>,
         options: Options,
     ) -> Result<Edge> {
-        let envoy = Envoy::start(change(Config::sandboxed(&segment)?)?, options).await?;
+        let envoy = Envoy::start(change(Config::sandboxed_with(shell(), &segment)?)?, options).await?;
         Ok(Edge { envoy, segment })
     }
 
@@ -77,6 +94,45 @@ impl Edge {
     pub async fn connect(&self) -> Result<Connection> {
         Connection::open(self.envoy.addr(sandbox::envoy::LISTENER).context("no listener")?).await
     }
+}
+
+/// Adds the stock buffer filter. It holds the request after the Wasm filter, which then does not hold the headers, or
+/// before the dynamic module, which then gets the whole request at once.
+pub fn buffered(config: Config) -> Result<Config> {
+    match config.shell() {
+        Shell::Wasm => config.hold_request_headers(false),
+        Shell::Native => config.buffered_before(),
+    }
+}
+
+/// Forbids the Wasm module these calls to Envoy.
+pub fn without_calls(mut config: Config, calls: &[&str]) -> Result<Config> {
+    for call in calls {
+        config = config.remove(&format!("{PLUGIN}/capability_restriction_config/allowed_capabilities/{call}"))?;
+    }
+    Ok(config)
+}
+
+/// The name of a counter of the filter in Envoy's own statistics.
+pub fn own_stat(counter: &str) -> String {
+    let prefix = match shell() {
+        Shell::Wasm => "wasmcustom",
+        Shell::Native => "dynamicmodulescustom",
+    };
+    format!("{prefix}.stigg_segment.{counter}")
+}
+
+/// How many VMs Envoy has made; 0 with the dynamic module.
+pub async fn vms(envoy: &Envoy) -> Result<u64> {
+    match shell() {
+        Shell::Wasm => envoy.stat("wasm.envoy.wasm.runtime.v8.created").await,
+        Shell::Native => Ok(0),
+    }
+}
+
+/// The dynamic module that panics in the hook that a request's header `x-panic` names. `make panicking` builds it.
+pub fn panicking_module() -> PathBuf {
+    workspace_root().join("target/panicking/native/libstigg_segment_native.so")
 }
 
 /// Waits until something holds.
