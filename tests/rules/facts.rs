@@ -241,7 +241,7 @@ const ORDER: &[(&str, &str)] = &[
 const VERSIONS_OF_ENVOY: &[Fact] = &[
     ("oldest Envoy", VERSIONS[0], &[(CHANGELOG, "for Envoy … and later")]),
     ("Envoy that reads secrets from files", "1.39", &[
-        (ENVOY, "Needs Envoy … node:"),
+        (ENVOY, "Needs Envoy … for secrets from files"),
         (CONFIGURATION, "variant of `envoy.yaml`; Envoy … or later"),
         (CHANGELOG, "while Envoy runs (Envoy …)"),
         ("tests/src/edge.rs", "is_too_old((…), \"secrets from files\")"),
