@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::config::{Config, Environment};
+use crate::config::{Config, Environment, Shell};
 use crate::headers::{Changes, without_query};
 use crate::json;
 use crate::mapping::Call;
@@ -33,12 +33,14 @@ pub struct ToSegment {
     changes: Changes,
     environment: Arc<Environment>,
     content_length: Option<String>,
+    /// Whether a header tells the gateway that the filter has admitted the request.
+    admitted: bool,
 }
 
 impl ToSegment {
     /// The headers to set, each with its value, and the headers to remove, without one.
     pub fn changes(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
-        self.changes.list(self.environment.authorization.as_ref(), self.content_length.as_deref())
+        self.changes.list(self.environment.authorization.as_ref(), self.content_length.as_deref(), self.admitted)
     }
 }
 
@@ -77,7 +79,7 @@ impl Filter {
             self.held = Some(changes);
             Step::Wait
         } else {
-            Step::SendHeaders(ToSegment { changes, environment, content_length: None })
+            Step::SendHeaders(ToSegment { changes, environment, content_length: None, admitted: true })
         }
     }
 
@@ -98,8 +100,9 @@ impl Filter {
         match self.map(&environment, body) {
             Ok(call) => {
                 let content_length = Some(call.size(body.len()).to_string());
+                let admitted = self.config.shell == Shell::Native;
                 let held = self.held.take();
-                Step::Forward(held.map(|changes| ToSegment { changes, environment, content_length }), call)
+                Step::Forward(held.map(|changes| ToSegment { changes, environment, content_length, admitted }), call)
             }
             Err(reply) => self.reply(reply),
         }

@@ -69,13 +69,14 @@ impl Changes {
         &'a self,
         authorization: Option<&'a Secret>,
         content_length: Option<&'a str>,
+        admitted: bool,
     ) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> {
         let own = [
             self.sets_content_type.then_some(CONTENT_TYPE),
             self.sets_user_agent.then_some(AGENT),
             authorization.map(|secret| (AUTHORIZATION, secret.reveal())),
             content_length.map(|length| (CONTENT_LENGTH, length.as_bytes())),
-            content_length.is_none().then_some(ADMITTED),
+            admitted.then_some(ADMITTED),
             self.path.as_deref().map(|path| (PATH, path)),
         ];
         let set = move |name: &[u8]| own.iter().flatten().any(|(other, _)| *other == name);

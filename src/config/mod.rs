@@ -48,6 +48,9 @@ pub enum Shell {
 /// A checked configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
+    /// How the filter is loaded. Only a dynamic module holds the request in gateways that match a header and not the
+    /// filter state.
+    pub shell: Shell,
     /// Whether the request's headers are held until the body is mapped.
     pub hold_request_headers: bool,
     environments: Environments,
@@ -136,7 +139,7 @@ impl Config {
             }
         };
         let warnings = warnings.iter().map(|warning| fields::one_line(warning)).collect();
-        Ok(Config { hold_request_headers, environments, warnings })
+        Ok(Config { shell, hold_request_headers, environments, warnings })
     }
 
     /// The environment for a request's path, without its query.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use sandbox::envoy::{Config, Envoy, Options};
+use sandbox::envoy::{Config, Envoy, Options, Shell};
 use sandbox::segment::{Behaviour, Segment};
 use sandbox::stigg::Webhook;
 use serde_json::{Value, json};
@@ -117,7 +117,19 @@ async fn the_envoy_that_istio_configures_forwards_ignores_and_rejects() -> Resul
 
 #[tokio::test]
 async fn the_envoy_that_envoy_gateway_configures_forwards_ignores_and_rejects() -> Result<()> {
-    let manifests = Manifests::read("envoy-gateway.yaml")?;
+    envoy_gateway_forwards_ignores_and_rejects(Shell::Wasm).await
+}
+
+#[tokio::test]
+async fn the_envoy_that_envoy_gateway_configures_with_the_dynamic_module_does_too() -> Result<()> {
+    if is_too_old((1, 38), "dynamic modules").await? {
+        return Ok(());
+    }
+    envoy_gateway_forwards_ignores_and_rejects(Shell::Native).await
+}
+
+async fn envoy_gateway_forwards_ignores_and_rejects(shell: Shell) -> Result<()> {
+    let manifests = Manifests::read_for(shell, "envoy-gateway.yaml")?;
     let segment = Segment::start().await?;
     let config = envoy_gateway::config(&manifests, &segment)?;
     let proxy = &manifests.the("EnvoyProxy")?["spec"]["provider"]["kubernetes"]["envoyDeployment"]["container"];

@@ -1,7 +1,7 @@
 //! The Envoy configuration that Envoy Gateway makes from deploy/envoy-gateway.yaml, as far as it concerns this filter.
 
-use anyhow::{Context, Result, bail};
-use sandbox::envoy::{Config, HTTP_CONNECTION_MANAGER, LISTENER, SEGMENT_CLUSTER};
+use anyhow::{Context, Result, bail, ensure};
+use sandbox::envoy::{Config, HTTP_CONNECTION_MANAGER, LISTENER, SEGMENT_CLUSTER, Shell};
 use sandbox::segment::Segment;
 use serde_json::{Value, json};
 use tests::manifests::{Manifests, bytes, each, texts};
@@ -9,13 +9,14 @@ use tests::manifests::{Manifests, bytes, each, texts};
 use crate::xds;
 
 const WASM: &str = "envoy.filters.http.wasm/envoyextensionpolicy/stigg-segment/stigg-segment/wasm/0";
+const NATIVE: &str =
+    "envoy.filters.http.dynamic_modules/envoyextensionpolicy/stigg-segment/stigg-segment/dynamicmodule/0";
 const BUFFER: &str = "envoy.filters.http.buffer";
 
 /// Envoy's configuration.
 pub fn config(manifests: &Manifests, segment: &Segment) -> Result<Config> {
     let spec = |kind| manifests.the(kind).map(|manifest| &manifest["spec"]);
     let shipped = Config::shipped()?;
-    let module = shipped.module_file()?;
 
     let traffic = spec("BackendTrafficPolicy")?;
     // The filters that the route enables: off by default, and in Envoy Gateway's order.
@@ -30,10 +31,16 @@ pub fn config(manifests: &Manifests, segment: &Segment) -> Result<Config> {
         enabled.insert(BUFFER.to_owned(), json!({ "@type": kind, "buffer": buffer }));
     }
     if manifests.has("EnvoyExtensionPolicy") {
-        let wasm = json!({ "@type": xds::WASM, "config": plugin(&spec("EnvoyExtensionPolicy")?["wasm"][0], &module) });
-        filters.push(xds::filter(WASM, wasm));
+        let policy = spec("EnvoyExtensionPolicy")?;
+        let (name, own) = match each(&policy["dynamicModule"]).next() {
+            Some(native) => (NATIVE, dynamic_module(native, &spec("EnvoyProxy")?["dynamicModules"])?),
+            None => {
+                (WASM, json!({ "@type": xds::WASM, "config": plugin(&policy["wasm"][0], &shipped.module_file()?) }))
+            }
+        };
+        filters.push(xds::filter(name, own));
         let kind = "type.googleapis.com/envoy.config.route.v3.FilterConfig";
-        enabled.insert(WASM.to_owned(), json!({ "@type": kind, "config": {} }));
+        enabled.insert(name.to_owned(), json!({ "@type": kind, "config": {} }));
     }
     filters.iter_mut().for_each(|filter| filter["disabled"] = json!(true));
     order(&mut filters, &spec("EnvoyProxy")?["filterOrder"])?;
@@ -49,7 +56,12 @@ pub fn config(manifests: &Manifests, segment: &Segment) -> Result<Config> {
     for route in &mut routes {
         route["typed_per_filter_config"] = json!(enabled);
     }
-    let early: Vec<_> = texts(&spec("ClientTrafficPolicy")?["headers"]["earlyRequestHeaders"]["remove"])
+    let clients = spec("ClientTrafficPolicy")?;
+    let buffer_limit = match &clients["connection"]["bufferLimit"] {
+        Value::Null => 32768,
+        limit => bytes(limit)?,
+    };
+    let early: Vec<_> = texts(&clients["headers"]["earlyRequestHeaders"]["remove"])
         .into_iter()
         .map(|name| json!({ "remove": name }))
         .collect();
@@ -74,7 +86,7 @@ pub fn config(manifests: &Manifests, segment: &Segment) -> Result<Config> {
     let name = &spec("BackendTLSPolicy")?["validation"]["hostname"];
     shipped
         .set(HTTP_CONNECTION_MANAGER, connection_manager)?
-        .set(&format!("/static_resources/listeners/{LISTENER}/per_connection_buffer_limit_bytes"), json!(32768))?
+        .set(&format!("/static_resources/listeners/{LISTENER}/per_connection_buffer_limit_bytes"), json!(buffer_limit))?
         .set(SEGMENT_CLUSTER, xds::cluster(&endpoint["hostname"], &endpoint["port"], name, &json!([name])))?
         .on_loopback()?
         .upstream(segment)
@@ -91,6 +103,19 @@ fn plugin(wasm: &Value, module: &std::path::Path) -> Value {
             "environment_variables": { "host_env_keys": wasm["env"]["hostKeys"] },
         },
     })
+}
+
+/// A dynamic module that the EnvoyProxy has registered.
+fn dynamic_module(native: &Value, registered: &Value) -> Result<Value> {
+    let is_it = |module: &&Value| module["name"] == native["name"];
+    let module = each(registered).find(is_it).with_context(|| format!("{} is not registered", native["name"]))?;
+    ensure!(module["source"]["local"]["path"] == "/stigg-segment/libstigg_segment.so", "{module}");
+    Ok(json!({
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter",
+        "dynamic_module_config": { "module": { "local": { "filename": Config::shipped_with(Shell::Native)?.module_file()? } } },
+        "filter_name": native["filterName"],
+        "filter_config": xds::text(&native["config"]),
+    }))
 }
 
 /// Moves filters as filterOrder says.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
-use sandbox::envoy::{ENVOY_VERSION, workspace_root};
+use sandbox::envoy::{ENVOY_VERSION, Shell, workspace_root};
 use serde_json::{Value, json};
 use tests::manifests::*;
 use tests::tools::tool;
@@ -14,7 +14,8 @@ use crate::schemas::{Published, misspelt};
 fn every_manifest_is_what_its_schema_says() -> Result<()> {
     let mut published = Published::new();
     let mut named = vec![("compose".to_owned(), Manifests::read("compose.yaml")?.the_only()?)];
-    for manifest in Manifests::for_clusters()?.0 {
+    let native = Manifests::read_for(Shell::Native, "envoy-gateway.yaml")?;
+    for manifest in Manifests::for_clusters()?.0.into_iter().chain(native.0) {
         named.push((schema_of(&manifest)?, manifest));
     }
     for (name, manifest) in named {
@@ -156,10 +157,28 @@ fn the_parts_for_envoy_gateway_find_each_other() -> Result<()> {
 }
 
 #[test]
+fn envoy_gateway_loads_the_library_from_where_the_manifest_puts_it() -> Result<()> {
+    let manifests = Manifests::read_for(Shell::Native, "envoy-gateway.yaml")?;
+    let proxy = &manifests.the("EnvoyProxy")?["spec"];
+    let deployment = &proxy["provider"]["kubernetes"]["envoyDeployment"];
+    let mount = &deployment["container"]["volumeMounts"][0];
+    assert_eq!((&deployment["pod"]["volumes"][0]["name"], &mount["readOnly"]), (&mount["name"], &json!(true)));
+    let module = &proxy["dynamicModules"][0];
+    let path = module["source"]["local"]["path"].as_str().context("no path")?;
+    assert_eq!(path, format!("{}/libstigg_segment.so", mount["mountPath"].as_str().context("no mount")?));
+    assert_eq!(manifests.the("EnvoyExtensionPolicy")?["spec"]["dynamicModule"][0]["name"], module["name"]);
+    Ok(())
+}
+
+#[test]
 fn the_images_are_of_the_version_that_is_tested() -> Result<()> {
     let tag = concat!("/stigg-segment-filter:", env!("CARGO_PKG_VERSION"));
     let istio = Manifests::read("istio.yaml")?;
     let gateway = Manifests::read("envoy-gateway.yaml")?;
+    let native = Manifests::read_for(Shell::Native, "envoy-gateway.yaml")?;
+    let tag_of_native = concat!("/stigg-segment-filter-native:", env!("CARGO_PKG_VERSION"));
+    let image = every(native.the("EnvoyProxy")?, "reference")[0];
+    assert!(image.as_str().is_some_and(|image| image.ends_with(tag_of_native)), "{image}");
     for url in [
         &istio.the("WasmPlugin")?["spec"]["url"],
         &gateway.the("EnvoyExtensionPolicy")?["spec"]["wasm"][0]["code"]["image"]["url"],

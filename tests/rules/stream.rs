@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use stigg_segment::config::Config;
+use stigg_segment::config::{Config, Shell};
 use stigg_segment::header_map::HeaderMap;
 use stigg_segment::host::{Failed, Host};
 use stigg_segment::metrics::Metric;
@@ -195,6 +195,19 @@ fn a_host_that_keeps_the_route_is_asked_to_find_it_again() {
     let mut host = Fake { keeps_route: true, ..Fake::new(EVENT) };
     assert_eq!(serve(holding(), &mut host), Action::Continue);
     assert_eq!(host.calls.last().unwrap(), "clear route cache");
+}
+
+/// Some gateways can match a route only on headers.
+#[test]
+fn a_dynamic_module_also_marks_a_mapped_request_with_a_header() {
+    let settings = br#"{"webhook_secret":"unverified"}"#;
+    let config = Config::load(Shell::Native, settings.len(), Some(settings), |_| Ok("x".repeat(32)));
+    let mut host = Fake::new(EVENT);
+    let mut stream = Stream::new(Some(Arc::new(config.unwrap())));
+    assert_eq!(stream.on_request_headers(&mut host, false), Action::Pause);
+    assert_eq!(host.calls, [""; 0]);
+    assert_eq!(stream.on_request_body(&mut host, EVENT.len(), true), Action::Continue);
+    assert!(host.calls.contains(&"set x-stigg-segment-filter: admitted".to_owned()), "{:?}", host.calls);
 }
 
 #[test]

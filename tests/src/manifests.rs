@@ -1,7 +1,7 @@
 //! The manifests of deploy/, as kubectl and docker compose read them.
 
 use anyhow::{Context, Result, ensure};
-use sandbox::envoy::workspace_root;
+use sandbox::envoy::{Shell, variant, workspace_root};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -15,6 +15,12 @@ impl Manifests {
     /// Reads a file of deploy/.
     pub fn read(file: &str) -> Result<Self> {
         Self::parse(&std::fs::read_to_string(workspace_root().join("deploy").join(file))?).context(file.to_owned())
+    }
+
+    /// The variant of a file of deploy/ for a shell.
+    pub fn read_for(shell: Shell, file: &str) -> Result<Self> {
+        let text = std::fs::read_to_string(workspace_root().join("deploy").join(file))?;
+        Self::parse(&variant(shell, &text)).context(file.to_owned())
     }
 
     /// deploy/kubernetes, as kubectl renders it.

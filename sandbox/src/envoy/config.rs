@@ -42,6 +42,17 @@ pub const SEGMENT_CLUSTER: &str = "/static_resources/clusters/segment";
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config(Value);
 
+/// A YAML file in the variant for a shell. `envoy.yaml` says how sed does this.
+pub fn variant(shell: Shell, yaml: &str) -> String {
+    match shell {
+        Shell::Wasm => yaml.to_owned(),
+        Shell::Native => {
+            let kept = yaml.lines().filter(|line| !line.ends_with("#wasm"));
+            kept.map(|line| line.replacen("#native ", "", 1) + "\n").collect()
+        }
+    }
+}
+
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:#}", self.0)
@@ -68,13 +79,7 @@ impl Config {
     pub fn text(shell: Shell) -> Result<String> {
         let file = workspace_root().join("envoy.yaml");
         let yaml = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-        Ok(match shell {
-            Shell::Wasm => yaml,
-            Shell::Native => {
-                let kept = yaml.lines().filter(|line| !line.ends_with("#wasm"));
-                kept.map(|line| line.replacen("#native ", "", 1) + "\n").collect()
-            }
-        })
+        Ok(variant(shell, &yaml))
     }
 
     /// The shipped configuration, with everything on loopback and the stand-in for Segment.
