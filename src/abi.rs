@@ -23,14 +23,6 @@ pub fn set_map(map: MapType, serialized: &[u8]) -> Result<(), Failed> {
     done(unsafe { proxy_set_header_map_pairs(map as u32, serialized.as_ptr(), serialized.len()) })
 }
 
-/// One value of a map.
-pub fn get_value(map: MapType, name: &str) -> Result<Vec<u8>, Failed> {
-    let (mut data, mut size) = (std::ptr::null_mut(), 0);
-    // SAFETY: the host reads the name and writes one pointer and one size.
-    let status = unsafe { proxy_get_header_map_value(map as u32, name.as_ptr(), name.len(), &mut data, &mut size) };
-    take(status, data, size)
-}
-
 /// Sets a name of a map to one value.
 pub fn set_value(map: MapType, name: &[u8], value: &[u8]) -> Result<(), Failed> {
     // SAFETY: the host only reads the two slices.
@@ -96,12 +88,6 @@ pub fn increment_metric(id: u32, by: i64) -> Result<(), Failed> {
     done(unsafe { proxy_increment_metric(id, by) })
 }
 
-/// Adds a value to a histogram.
-pub fn record_metric(id: u32, value: u64) -> Result<(), Failed> {
-    // SAFETY: only numbers change hands.
-    done(unsafe { proxy_record_metric(id, value) })
-}
-
 /// Answers the request. The headers are a serialized map.
 pub fn send_local_response(status: u32, details: &str, body: &[u8], headers: &[u8]) -> Result<(), Failed> {
     const NO_GRPC_STATUS: i32 = -1;
@@ -138,13 +124,6 @@ fn take(status: u32, data: *mut u8, size: usize) -> Result<Vec<u8>, Failed> {
 #[link(wasm_import_module = "env")]
 unsafe extern "C" {
     fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, size: *mut usize) -> u32;
-    fn proxy_get_header_map_value(
-        map: u32,
-        name: *const u8,
-        name_size: usize,
-        data: *mut *mut u8,
-        size: *mut usize,
-    ) -> u32;
     fn proxy_replace_header_map_value(
         map: u32,
         name: *const u8,
@@ -168,7 +147,6 @@ unsafe extern "C" {
     ) -> u32;
     fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, id: *mut u32) -> u32;
     fn proxy_increment_metric(id: u32, by: i64) -> u32;
-    fn proxy_record_metric(id: u32, value: u64) -> u32;
     fn proxy_send_local_response(
         status: u32,
         details: *const u8,

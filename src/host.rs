@@ -53,17 +53,8 @@ pub trait Host {
     /// Answers the request; it goes no further. `details` is for the access log.
     fn reply(&mut self, status: u32, headers: &[(&str, &str)], body: &[u8], details: &str) -> Result<(), Failed>;
 
-    /// The status of the answer.
-    fn response_status(&self) -> Option<Vec<u8>>;
-
-    /// Who gave the answer and why, as in Envoy's access log.
-    fn response_details(&self) -> Option<Vec<u8>>;
-
     /// Adds one to a counter.
     fn count(&mut self, metric: Metric);
-
-    /// Adds a value to a histogram.
-    fn record(&mut self, metric: Metric, value: usize);
 
     /// Writes an error into the gateway's log.
     fn log_error(&mut self, message: &str);

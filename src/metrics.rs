@@ -2,18 +2,10 @@
 
 use crate::reply::{Ignored, Rejection, Reply};
 
-/// How a metric adds up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// A number that only grows.
-    Counter,
-    /// How often each range of values occurred.
-    Histogram,
-}
-
-/// The table of metrics: kind, name and labels of each. A label without a fixed value takes each value of a list.
+/// The table of metrics, all of them counters: name and labels of each. A label without a fixed value takes each value of
+/// a list.
 macro_rules! metrics {
-    ($($(#[$doc:meta])* $metric:ident $(($label:ident in $values:expr))? = $kind:ident $name:literal [$($key:ident: $value:expr),*];)+) => {
+    ($($(#[$doc:meta])* $metric:ident $(($label:ident in $values:expr))? = $name:literal [$($key:ident: $value:expr),*];)+) => {
         /// A metric.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Metric {
@@ -28,10 +20,10 @@ macro_rules! metrics {
                 all
             }
 
-            /// Kind, name without the prefix, and labels.
-            fn row(self) -> (Kind, &'static str, Vec<(&'static str, &'static str)>) {
+            /// Name without the prefix, and labels.
+            fn row(self) -> (&'static str, Vec<(&'static str, &'static str)>) {
                 match self {
-                    $(Metric::$metric $(($label))? => (Kind::$kind, $name, vec![$((stringify!($key), $value)),*]),)+
+                    $(Metric::$metric $(($label))? => ($name, vec![$((stringify!($key), $value)),*]),)+
                 }
             }
         }
@@ -44,20 +36,13 @@ macro_rules! metrics {
 }
 
 metrics! {
-    /// Webhooks that were sent on to Segment and have an answer, whoever gave it.
-    Forwarded = Counter "webhooks" [outcome: "forwarded"];
+    /// Webhooks that became calls, which the host then sends on.
+    Forwarded = "webhooks" [outcome: "forwarded"];
     /// Webhooks that were ignored, by reason.
-    Ignored(reason in Ignored::CODES) = Counter "webhooks" [outcome: "ignored", reason: reason];
+    Ignored(reason in Ignored::CODES) = "webhooks" [outcome: "ignored", reason: reason];
     /// Webhooks that were rejected, by reason.
-    Rejected(reason in Rejection::CODES) = Counter "webhooks" [outcome: "rejected", reason: reason];
-    /// Segment's answers after Envoy's retries, by the class of their status.
-    SegmentAnswers(class in STATUS_CLASSES) = Counter "segment_answers" [class: class];
-    /// The size of each body that was read, in bytes.
-    BodyBytes = Histogram "body_bytes" [];
+    Rejected(reason in Rejection::CODES) = "webhooks" [outcome: "rejected", reason: reason];
 }
-
-/// The classes of HTTP statuses.
-const STATUS_CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// What every metric's name starts with.
 const PREFIX: &str = "stigg_segment";
@@ -71,25 +56,14 @@ impl Metric {
         }
     }
 
-    /// The metric for an answer of Segment's; `None` if this is not a status.
-    pub fn of_segments(status: &[u8]) -> Option<Self> {
-        let class = STATUS_CLASSES.iter().find(|class| class.as_bytes().first() == status.first())?;
-        Some(Metric::SegmentAnswers(class))
-    }
-
-    /// How it adds up.
-    pub fn kind(self) -> Kind {
-        self.row().0
-    }
-
     /// The name for a host with labels, in the form of Envoy's statistics.
     pub fn family(self) -> String {
-        [PREFIX, self.row().1].join(".")
+        [PREFIX, self.row().0].join(".")
     }
 
     /// The labels for a host that has them, each with its value.
     pub fn labels(self) -> Vec<(&'static str, &'static str)> {
-        self.row().2
+        self.row().1
     }
 
     /// The name for a host without labels, which has them in its name as `.label.value`. The `stats_tags` of

@@ -12,7 +12,7 @@ use crate::abi;
 use crate::config::{Config, Shell};
 use crate::header_map::HeaderMap;
 use crate::host::{Failed, Host};
-use crate::metrics::{Kind, Metric, Registry};
+use crate::metrics::{Metric, Registry};
 use crate::stream::{Action, Stream};
 
 #[allow(missing_docs, reason = "the SDK's macro writes the function that the host calls first")]
@@ -60,11 +60,7 @@ impl RootContext for Root {
 }
 
 fn define(metric: Metric) -> Option<u32> {
-    let kind = match metric.kind() {
-        Kind::Counter => MetricType::Counter,
-        Kind::Histogram => MetricType::Histogram,
-    };
-    abi::define_metric(kind, &metric.name()).ok()
+    abi::define_metric(MetricType::Counter, &metric.name()).ok()
 }
 
 struct Request {
@@ -85,11 +81,6 @@ impl HttpContext for Request {
 
     fn on_http_request_trailers(&mut self, _: usize) -> types::Action {
         self.stream.on_request_trailers(&mut self.host).into()
-    }
-
-    fn on_http_response_headers(&mut self, _: usize, _: bool) -> types::Action {
-        self.stream.on_response_headers(&mut self.host);
-        types::Action::Continue
     }
 }
 
@@ -160,25 +151,10 @@ impl Host for ProxyWasm {
         abi::send_local_response(status, details, body, &headers.0)
     }
 
-    fn response_status(&self) -> Option<Vec<u8>> {
-        abi::get_value(MapType::HttpResponseHeaders, ":status").ok()
-    }
-
-    fn response_details(&self) -> Option<Vec<u8>> {
-        abi::get_property(&["response", "code_details"]).ok()
-    }
-
     fn count(&mut self, metric: Metric) {
         if let Some(counter) = self.0.id(metric) {
             // A host that does not count does no harm.
             let _ = abi::increment_metric(*counter, 1);
-        }
-    }
-
-    fn record(&mut self, metric: Metric, value: usize) {
-        if let Some(histogram) = self.0.id(metric) {
-            // A host that does not measure does no harm.
-            let _ = abi::record_metric(*histogram, value as u64);
         }
     }
 

@@ -18,12 +18,6 @@ const EVENT_TYPE: &str = "stigg_event";
 /// route there.
 const MAPPED: (&str, &[u8]) = ("stigg_mapped", b"true");
 
-/// Envoy's details of an answer that Segment gave.
-const SEGMENTS: &[u8] = b"via_upstream";
-
-/// Envoy's details of answers to calls that it did not send: over its rate limit, and without a write key.
-const NOT_SENT: [&[u8]; 2] = [b"local_rate_limited", b"failed_to_inject_credential"];
-
 /// Whether the host goes on with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
@@ -40,14 +34,12 @@ pub struct Stream {
     filter: Option<Filter>,
     /// How much of the body has come, in bytes. The trailers callback has no other way to know.
     body_size: usize,
-    /// Whether the host has been given a call to send.
-    forwarded: bool,
 }
 
 impl Stream {
     /// Waits for a request's headers.
     pub fn new(config: Option<Arc<Config>>) -> Self {
-        Stream { filter: config.map(Filter::new), body_size: 0, forwarded: false }
+        Stream { filter: config.map(Filter::new), body_size: 0 }
     }
 
     /// The request's headers have come. With `end_of_stream`, nothing follows them.
@@ -64,7 +56,8 @@ impl Stream {
     pub fn on_request_body(&mut self, host: &mut impl Host, size: usize, end_of_stream: bool) -> Action {
         self.body_size = size;
         if end_of_stream {
-            return self.complete(host);
+            let action = self.complete(host);
+            return counted(host, action);
         }
         let step = self.filter.as_mut().map_or(Step::Wait, |filter| filter.body_so_far(size));
         self.perform(host, step)
@@ -76,26 +69,7 @@ impl Stream {
         if action == Action::Continue && host.remove_request_trailers().is_err() {
             return self.fail(host);
         }
-        action
-    }
-
-    /// The response's headers have come. Only now it is known whether the call was sent, and who answers.
-    pub fn on_response_headers(&mut self, host: &mut impl Host) {
-        if !self.forwarded {
-            return;
-        }
-        // A host without details has no rate limit after the filter.
-        let details = host.response_details();
-        let details = details.as_deref().unwrap_or(SEGMENTS);
-        if NOT_SENT.contains(&details) {
-            return;
-        }
-        host.count(Metric::Forwarded);
-        if details == SEGMENTS
-            && let Some(metric) = host.response_status().as_deref().and_then(Metric::of_segments)
-        {
-            host.count(metric);
-        }
+        counted(host, action)
     }
 
     fn complete(&mut self, host: &mut impl Host) -> Action {
@@ -112,7 +86,6 @@ impl Stream {
         if let Some(event_type) = filter.event_type() {
             host.set_property(EVENT_TYPE, event_type);
         }
-        host.record(Metric::BodyBytes, size);
         self.perform(host, step)
     }
 
@@ -125,10 +98,7 @@ impl Stream {
                 return Action::Pause;
             }
             Step::SendHeaders(headers) => send_headers(host, &headers),
-            Step::Forward(headers, call) => {
-                self.forwarded = true;
-                forward(host, headers.as_ref(), &call)
-            }
+            Step::Forward(headers, call) => forward(host, headers.as_ref(), &call),
         };
         match done {
             Ok(()) => Action::Continue,
@@ -138,12 +108,19 @@ impl Stream {
 
     /// Rejects the request with a 500, although it may have become a call, unless it has been answered.
     pub fn fail(&mut self, host: &mut impl Host) -> Action {
-        self.forwarded = false;
         if let Some(Step::Reply(reply)) = self.filter.as_mut().map(|filter| filter.reject(Rejection::Internal)) {
             answer(host, reply);
         }
         Action::Pause
     }
+}
+
+/// Counts the request if the host now sends it on.
+fn counted(host: &mut impl Host, action: Action) -> Action {
+    if action == Action::Continue {
+        host.count(Metric::Forwarded);
+    }
+    action
 }
 
 fn answer(host: &mut impl Host, reply: Reply) {

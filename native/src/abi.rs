@@ -12,7 +12,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use stigg_segment::host::{self, Failed};
-use stigg_segment::metrics::Kind;
 use stigg_segment::stream::Action;
 
 use crate::{Filter, Request};
@@ -79,7 +78,6 @@ impl Headers<'_> {
 pub enum Map {
     RequestHeaders = 0,
     RequestTrailers = 1,
-    ResponseHeaders = 2,
 }
 
 /// Which part of the request's body.
@@ -116,22 +114,24 @@ pub struct Series {
 pub struct Configuring(*mut c_void);
 
 impl Configuring {
-    /// Defines a metric, and lets a counter begin at 0; `None` if Envoy does not take it.
-    pub fn define(&self, kind: Kind, name: &str, labels: Vec<(&'static str, &'static str)>) -> Option<Series> {
+    /// Defines a counter and lets it begin at 0; `None` if Envoy does not take it.
+    pub fn define(&self, name: &str, labels: Vec<(&'static str, &'static str)>) -> Option<Series> {
         let (names, values): (Vec<_>, Vec<_>) =
             labels.into_iter().map(|(name, value)| (Bytes::of(name.as_bytes()), Bytes::of(value.as_bytes()))).unzip();
-        let define = match kind {
-            Kind::Counter => envoy_dynamic_module_callback_http_filter_config_define_counter,
-            Kind::Histogram => envoy_dynamic_module_callback_http_filter_config_define_histogram,
-        };
         let mut id = 0;
         // SAFETY: Envoy reads the name and the names of the labels, and writes one number. The configuration is the one
         // that it is taking.
-        let result = unsafe { define(self.0, Bytes::of(name.as_bytes()), names.as_ptr(), names.len(), &mut id) };
+        let result = unsafe {
+            envoy_dynamic_module_callback_http_filter_config_define_counter(
+                self.0,
+                Bytes::of(name.as_bytes()),
+                names.as_ptr(),
+                names.len(),
+                &mut id,
+            )
+        };
         let series = (result == SUCCESS).then_some(Series { id, values })?;
-        if kind == Kind::Counter {
-            self.begin(&series);
-        }
+        self.begin(&series);
         Some(series)
     }
 
@@ -162,16 +162,6 @@ impl Envoy {
         // SAFETY: Envoy writes as many headers as it has said that there are.
         let done = unsafe { envoy_dynamic_module_callback_http_get_headers(self.0, map as u32, headers.as_mut_ptr()) };
         if done { Ok(Headers(headers)) } else { Err(Failed) }
-    }
-
-    /// The first value of a header.
-    pub fn header(&self, map: Map, name: &str) -> Option<Vec<u8>> {
-        let (name, mut value) = (Bytes::of(name.as_bytes()), Bytes::NONE);
-        let no_count = std::ptr::null_mut();
-        // SAFETY: Envoy reads the name and writes one value; it writes no count to null.
-        let found =
-            unsafe { envoy_dynamic_module_callback_http_get_header(self.0, map as u32, name, &mut value, 0, no_count) };
-        found.then(|| value.get().to_vec())
     }
 
     /// Sets a header to one value, or removes it.
@@ -283,22 +273,6 @@ impl Envoy {
             envoy_dynamic_module_callback_http_filter_increment_counter(self.0, *id, values.as_ptr(), values.len(), 1);
         }
     }
-
-    /// Adds a value to a histogram. An Envoy that does not measure does no harm.
-    pub fn record(&mut self, histogram: &Series, value: usize) {
-        let Series { id, values } = histogram;
-        let value = value as u64;
-        // SAFETY: Envoy reads the values. The number is from this stream's configuration.
-        unsafe {
-            envoy_dynamic_module_callback_http_filter_record_histogram_value(
-                self.0,
-                *id,
-                values.as_ptr(),
-                values.len(),
-                value,
-            );
-        }
-    }
 }
 
 fn done(done: bool) -> Result<(), Failed> {
@@ -319,13 +293,6 @@ unsafe extern "C" {
         count: usize,
         id: *mut usize,
     ) -> u32;
-    fn envoy_dynamic_module_callback_http_filter_config_define_histogram(
-        config: *mut c_void,
-        name: Bytes<'_>,
-        labels: *const Bytes<'_>,
-        count: usize,
-        id: *mut usize,
-    ) -> u32;
     fn envoy_dynamic_module_callback_http_filter_increment_counter(
         stream: *mut c_void,
         id: usize,
@@ -333,21 +300,6 @@ unsafe extern "C" {
         count: usize,
         by: u64,
     ) -> u32;
-    fn envoy_dynamic_module_callback_http_filter_record_histogram_value(
-        stream: *mut c_void,
-        id: usize,
-        values: *const Bytes<'_>,
-        count: usize,
-        value: u64,
-    ) -> u32;
-    fn envoy_dynamic_module_callback_http_get_header(
-        stream: *mut c_void,
-        map: u32,
-        name: Bytes<'_>,
-        value: *mut Bytes<'_>,
-        index: usize,
-        count: *mut usize,
-    ) -> bool;
     fn envoy_dynamic_module_callback_http_get_headers_size(stream: *mut c_void, map: u32) -> usize;
     fn envoy_dynamic_module_callback_http_get_headers(stream: *mut c_void, map: u32, headers: *mut Header<'_>) -> bool;
     fn envoy_dynamic_module_callback_http_set_header(
@@ -481,16 +433,6 @@ pub mod hooks {
         status(run(request, stream, Request::on_request_trailers))
     }
 
-    #[unsafe(no_mangle)]
-    pub extern "C" fn envoy_dynamic_module_on_http_filter_response_headers(
-        stream: *mut c_void,
-        request: *const Request,
-        _end_of_stream: bool,
-    ) -> u32 {
-        run(request, stream, Request::on_response_headers);
-        CONTINUE
-    }
-
     /// Hooks that Envoy wants to exist, and that have nothing to do. They ignore their arguments, and Envoy ignores the
     /// result of those that have none.
     macro_rules! idle {
@@ -505,6 +447,7 @@ pub mod hooks {
     }
 
     idle! {
+        envoy_dynamic_module_on_http_filter_response_headers
         envoy_dynamic_module_on_http_filter_response_body
         envoy_dynamic_module_on_http_filter_response_trailers
         envoy_dynamic_module_on_http_filter_stream_complete

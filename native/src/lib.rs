@@ -30,7 +30,7 @@ impl Filter {
         match Config::load(Shell::Native, json.len(), Some(json), |name| std::env::var(name)) {
             Ok(config) => {
                 config.warnings.iter().for_each(|warning| abi::log(Level::Warning, warning));
-                let metrics = Registry::new(|metric| envoy.define(metric.kind(), &metric.family(), metric.labels()));
+                let metrics = Registry::new(|metric| envoy.define(&metric.family(), metric.labels()));
                 Some(Filter { config: Arc::new(config), metrics })
             }
             Err(error) => {
@@ -67,10 +67,6 @@ impl Request {
         self.decode(envoy, "request_trailers", |stream, host| stream.on_request_trailers(host))
     }
 
-    fn on_response_headers(&self, envoy: &mut Envoy) {
-        self.with_stream(envoy, "response_headers", |stream, host| stream.on_response_headers(host));
-    }
-
     /// Runs a hook of the request. If it panics, the request is answered with a 500.
     fn decode(&self, envoy: &mut Envoy, name: &str, hook: impl FnOnce(&mut Stream, &mut Native) -> Action) -> Action {
         let action = self.with_stream(envoy, name, hook);
@@ -99,10 +95,11 @@ impl Request {
 #[cfg(feature = "panics")]
 #[allow(clippy::panic, reason = "for a test")]
 fn panic_if_asked(envoy: &Envoy, hook: &str) {
-    for map in [Map::RequestHeaders, Map::ResponseHeaders] {
-        if let Some(asked) = envoy.header(map, "x-panic").filter(|asked| asked == hook.as_bytes()) {
-            panic!("asked for in {asked:?}");
-        }
+    use stigg_segment::host::Headers as _;
+    let headers = envoy.headers(Map::RequestHeaders).ok();
+    let mut asks = headers.iter().flat_map(|headers| headers.pairs());
+    if asks.any(|asked| asked == (b"x-panic", hook.as_bytes())) {
+        panic!("asked for in {hook}");
     }
 }
 
@@ -173,23 +170,9 @@ impl Host for Native<'_> {
         Ok(())
     }
 
-    fn response_details(&self) -> Option<Vec<u8>> {
-        None
-    }
-
-    fn response_status(&self) -> Option<Vec<u8>> {
-        self.envoy.header(Map::ResponseHeaders, ":status")
-    }
-
     fn count(&mut self, metric: Metric) {
         if let Some(counter) = self.metrics.id(metric) {
             self.envoy.increment(counter);
-        }
-    }
-
-    fn record(&mut self, metric: Metric, value: usize) {
-        if let Some(histogram) = self.metrics.id(metric) {
-            self.envoy.record(histogram, value);
         }
     }
 

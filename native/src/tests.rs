@@ -33,8 +33,8 @@ fn lent<'a>(bytes: &[u8]) -> Bytes<'a> {
 /// A stream of the fake Envoy.
 #[derive(Default)]
 struct Fake {
-    /// By kind: request headers, request trailers, response headers.
-    maps: RefCell<[Pairs; 3]>,
+    /// By kind: headers, trailers.
+    maps: RefCell<[Pairs; 2]>,
     /// By kind: received, buffered. What is received is there in the hook for the body only.
     body: RefCell<[Option<Vec<Vec<u8>>>; 2]>,
     /// Whether the received body is the buffered one.
@@ -42,8 +42,8 @@ struct Fake {
     replies: RefCell<Vec<u32>>,
     properties: RefCell<Vec<Vec<u8>>>,
     routed_anew: Cell<usize>,
-    /// The request to be told about the answer within the call that gives it, and whether it ends there.
-    within_reply: Cell<Option<(*const Request, bool)>>,
+    /// The request that ends within the call that answers it.
+    within_reply: Cell<Option<*const Request>>,
 }
 
 fn fake<'a>(stream: *mut c_void) -> &'a Fake {
@@ -66,12 +66,6 @@ calls! {
         unsafe { *id = 7 };
         0
     }
-    envoy_dynamic_module_callback_http_filter_config_define_histogram(
-        _config: *mut c_void, _name: Bytes<'_>, _labels: *const Bytes<'_>, _count: usize, id: *mut usize
-    ) -> u32 {
-        unsafe { *id = 8 };
-        0
-    }
     envoy_dynamic_module_callback_http_filter_increment_counter(
         _stream: *mut c_void, id: usize, values: *const Bytes<'_>, count: usize, by: u64
     ) -> u32 {
@@ -79,19 +73,6 @@ calls! {
         let values = unsafe { std::slice::from_raw_parts(values, count) };
         assert!(values.iter().all(|value| !value.get().is_empty()));
         0
-    }
-    envoy_dynamic_module_callback_http_filter_record_histogram_value(
-        _stream: *mut c_void, id: usize, _values: *const Bytes<'_>, count: usize, _value: u64
-    ) -> u32 {
-        assert_eq!((id, count), (8, 0));
-        0
-    }
-    envoy_dynamic_module_callback_http_get_header(
-        stream: *mut c_void, map: u32, name: Bytes<'_>, value: *mut Bytes<'_>, _index: usize, _count: *mut usize
-    ) -> bool {
-        let maps = fake(stream).maps.borrow();
-        let found = maps[map as usize].iter().find(|(own, _)| own == name.get());
-        found.inspect(|(_, own)| unsafe { *value = lent(own) }).is_some()
     }
     envoy_dynamic_module_callback_http_get_headers_size(stream: *mut c_void, map: u32) -> usize {
         fake(stream).maps.borrow()[map as usize].len()
@@ -151,11 +132,8 @@ calls! {
         assert_eq!(body.get().is_empty(), status == 204);
         assert!(details.get().starts_with(b"stigg_segment_"));
         fake(stream).replies.borrow_mut().push(status);
-        if let Some((request, ends)) = fake(stream).within_reply.take() {
-            envoy_dynamic_module_on_http_filter_response_headers(stream, request, true);
-            if ends {
-                envoy_dynamic_module_on_http_filter_destroy(request);
-            }
+        if let Some(request) = fake(stream).within_reply.take() {
+            envoy_dynamic_module_on_http_filter_destroy(request);
         }
     }
 }
@@ -185,7 +163,6 @@ enum Hook {
     Headers { end: bool },
     Body { chunks: Vec<Vec<u8>>, end: bool },
     Trailers,
-    Response,
 }
 
 /// A client of the fake Envoy, with one request.
@@ -199,7 +176,7 @@ impl Client {
         let fake = Box::<Fake>::default();
         let pair = |(name, value): (&str, &str)| (name.into(), value.into());
         let request = [(":method", "POST"), (":path", "/webhooks/stigg"), ("cookie", "c")].map(pair);
-        *fake.maps.borrow_mut() = [request.into(), vec![pair(("x-trailer", "1"))], vec![pair((":status", "200"))]];
+        *fake.maps.borrow_mut() = [request.into(), vec![pair(("x-trailer", "1"))]];
         let stream = std::ptr::from_ref(&*fake).cast_mut().cast();
         let request = envoy_dynamic_module_on_http_filter_new(filter.0, stream);
         assert!(!request.is_null());
@@ -220,7 +197,6 @@ impl Client {
                 status
             }
             Hook::Trailers => envoy_dynamic_module_on_http_filter_request_trailers(stream, self.request),
-            Hook::Response => envoy_dynamic_module_on_http_filter_response_headers(stream, self.request, true),
         }
     }
 
@@ -292,48 +268,36 @@ fn a_body_that_is_both_received_and_buffered_is_read_once() {
     request.end();
 }
 
-/// A stream can end between any two hooks, and an answer can come before any of them: that of Envoy, or of another filter.
+/// A stream can end between any two hooks: the client leaves, or Envoy or another filter answers.
 #[test]
-fn a_response_or_the_end_can_come_at_any_time() {
+fn a_request_can_end_at_any_time() {
     let filter = Configured::new();
     for hooks in requests().into_iter().chain([vec![Hook::Headers { end: true }], vec![]]) {
         for ends_after in 0..=hooks.len() {
-            for responses_before in 0..=ends_after {
-                let request = Client::new(&filter);
-                for (n, hook) in hooks.iter().take(ends_after).enumerate() {
-                    if n >= responses_before {
-                        assert_eq!(request.call(&Hook::Response), CONTINUE);
-                    }
-                    request.call(hook);
-                }
-                request.call(&Hook::Response);
-                request.call(&Hook::Response);
-                request.end();
+            let request = Client::new(&filter);
+            for hook in hooks.iter().take(ends_after) {
+                request.call(hook);
             }
+            request.end();
         }
     }
 }
 
-/// Envoy gives the answer at once in some cases, and can end the stream with it.
+/// The answer can end the stream at once.
 #[test]
-fn hooks_within_the_call_that_answers_do_no_harm() {
+fn a_request_that_ends_within_the_call_that_answers_it_does_no_harm() {
     let filter = Configured::new();
-    for ends in [false, true] {
-        for hooks in [
-            vec![Hook::Headers { end: true }],
-            vec![Hook::Headers { end: false }, body(&[b"{"], true)],
-            vec![Hook::Headers { end: false }, body(&[b"[]"], false), Hook::Trailers],
-        ] {
-            let request = Client::new(&filter);
-            request.fake.within_reply.set(Some((request.request, ends)));
-            for hook in &hooks {
-                assert_ne!(request.call(hook), CONTINUE);
-            }
-            assert_eq!(*request.fake.replies.borrow(), [400]);
-            if !ends {
-                request.end();
-            }
+    for hooks in [
+        vec![Hook::Headers { end: true }],
+        vec![Hook::Headers { end: false }, body(&[b"{"], true)],
+        vec![Hook::Headers { end: false }, body(&[b"[]"], false), Hook::Trailers],
+    ] {
+        let request = Client::new(&filter);
+        request.fake.within_reply.set(Some(request.request));
+        for hook in &hooks {
+            assert_ne!(request.call(hook), CONTINUE);
         }
+        assert_eq!(*request.fake.replies.borrow(), [400]);
     }
 }
 

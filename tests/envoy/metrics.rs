@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
-use sandbox::envoy::{Envoy, FILTER_MISSING, HTTP_CONNECTION_MANAGER, ROUTE, Shell};
+use sandbox::envoy::{Config, Envoy, FILTER_MISSING, HTTP_CONNECTION_MANAGER, ROUTE, Shell};
 use sandbox::segment::{Behaviour, Segment};
 use sandbox::stigg::Webhook;
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ use tests::edge::*;
 /// The filter's counters in Prometheus' format, by name and labels.
 async fn counters(envoy: &Envoy) -> Result<BTreeMap<String, u64>> {
     let text = envoy.admin_get("/stats/prometheus").await?;
-    let samples = text.lines().filter(|line| line.starts_with("stigg_segment_") && !line.contains("body_bytes"));
+    let samples = text.lines().filter(|line| line.starts_with("stigg_segment_"));
     samples
         .map(|line| {
             let (series, value) = line.rsplit_once(' ').unwrap();
@@ -32,10 +32,6 @@ fn rejected(reason: &str) -> String {
 
 const FORWARDED: &str = r#"stigg_segment_webhooks{outcome="forwarded"}"#;
 
-fn answers(class: u8) -> String {
-    format!(r#"stigg_segment_segment_answers{{class="{class}xx"}}"#)
-}
-
 /// Sends a webhook, and returns the counters that went up by one.
 async fn counted(edge: &Edge, webhook: Webhook) -> Result<BTreeSet<String>> {
     let before = counters(&edge.envoy).await?;
@@ -53,7 +49,7 @@ async fn every_outcome_is_counted_and_nothing_else_with_it() -> Result<()> {
     let shipped = Edge::start().await?;
     let expected = [FORWARDED.to_owned()].into_iter();
     let expected = expected.chain(Ignored::CODES.iter().map(|code| ignored(code)));
-    let expected = expected.chain(Rejection::CODES.iter().map(|code| rejected(code))).chain((1..=5).map(answers));
+    let expected = expected.chain(Rejection::CODES.iter().map(|code| rejected(code)));
     let at_start = counters(&shipped.envoy).await?;
     assert_eq!(at_start, expected.map(|series| (series, 0)).collect(), "all of them are there at once, at 0");
 
@@ -119,54 +115,84 @@ async fn every_outcome_is_counted_and_nothing_else_with_it() -> Result<()> {
     Ok(())
 }
 
+/// A counter of the cluster `segment`.
+async fn of_cluster(edge: &Edge, counter: &str) -> Result<u64> {
+    edge.envoy.stat(&format!("cluster.segment.{counter}")).await
+}
+
+/// Envoy's own counters have Segment's final answers. The alerts and the dashboard use them.
 #[tokio::test]
-async fn segments_answers_are_counted_by_class() -> Result<()> {
-    let edge = Edge::start().await?;
-    for (status, class) in [(200, 2), (302, 3), (400, 4), (501, 5)] {
+async fn envoy_counts_segments_answers_by_class() -> Result<()> {
+    let edge = Edge::start_with(at_once).await?;
+    for (status, class, attempts) in [(200, 2, 1), (302, 3, 1), (400, 4, 1), (501, 5, 1), (500, 5, 4)] {
+        edge.segment.clear();
         edge.segment.behave(Behaviour::status(status));
+        let counter = format!("upstream_rq_{class}xx");
+        let before = (of_cluster(&edge, &counter).await?, of_cluster(&edge, "upstream_rq_completed").await?);
         let up = counted(&edge, Webhook::new(EVENT).secret(SECRET)).await?;
-        assert_eq!(up, BTreeSet::from([FORWARDED.to_owned(), answers(class)]), "{status}");
+        assert_eq!(up, BTreeSet::from([FORWARDED.to_owned()]), "{status}");
+        assert_eq!(edge.segment.calls().len(), attempts, "{status}");
+        let after = (of_cluster(&edge, &counter).await?, of_cluster(&edge, "upstream_rq_completed").await?);
+        assert_eq!(after, (before.0 + 1, before.1 + 1), "{status}: only the last answer counts");
     }
     Ok(())
 }
 
+/// Retries without a pause.
+fn at_once(config: Config) -> Result<Config> {
+    config.set(&format!("{ROUTE}/route/retry_policy/retry_back_off/base_interval"), json!("0.01s"))
+}
+
+/// The same counter has a 503 for a Segment that gave no answer. Others tell the two apart.
 #[tokio::test]
-async fn an_answer_of_envoys_own_is_not_counted_as_segments() -> Result<()> {
-    let two = json!({ "max_tokens": 2, "tokens_per_fill": 2, "fill_interval": "60s" });
-    let edge = Edge::start_with(|config| {
-        config
-            .set(&format!("{HTTP_CONNECTION_MANAGER}/http_filters/local_ratelimit/typed_config/token_bucket"), two)?
-            .set(&format!("{ROUTE}/route/retry_policy/retry_back_off/base_interval"), json!("0.01s"))
-    })
-    .await?;
-    let webhook = || Webhook::new(EVENT).secret(SECRET);
+async fn envoy_tells_a_segment_that_cannot_be_reached_from_one_that_fails() -> Result<()> {
+    let edge = Edge::start_with(at_once).await?;
+    edge.segment.behave(Behaviour::status(500));
+    edge.send_event(EVENT).await?;
+    let without_an_answer = async || {
+        let mut sum = 0;
+        for counter in ["upstream_rq_pending_failure_eject", "upstream_cx_connect_fail", "upstream_rq_timeout"] {
+            sum += of_cluster(&edge, counter).await?;
+        }
+        Ok::<_, anyhow::Error>(sum)
+    };
+    assert_eq!((of_cluster(&edge, "upstream_rq_5xx").await?, without_an_answer().await?), (1, 0));
     edge.segment.behave(Behaviour::ResetBeforeAccept);
-    assert_eq!(counted(&edge, webhook()).await?, BTreeSet::from([FORWARDED.to_owned()]), "Segment cannot be reached");
-    edge.segment.behave(Behaviour::Accept);
-    assert_eq!(counted(&edge, webhook()).await?, BTreeSet::from([FORWARDED.to_owned(), answers(2)]));
-    assert_eq!(counted(&edge, webhook()).await?, BTreeSet::new(), "over the rate limit");
-    assert_eq!(edge.envoy.stat("webhooks.http_local_rate_limit.rate_limited").await?, 1);
+    edge.send_event(EVENT).await?;
+    assert_eq!(of_cluster(&edge, "upstream_rq_5xx").await?, 2);
+    assert!(without_an_answer().await? > 0);
     Ok(())
 }
 
 #[tokio::test]
-async fn the_sizes_of_bodies_are_measured() -> Result<()> {
+async fn a_webhook_over_the_rate_limit_is_not_counted_as_answered_by_segment() -> Result<()> {
+    let one = json!({ "max_tokens": 1, "tokens_per_fill": 1, "fill_interval": "60s" });
+    let bucket = format!("{HTTP_CONNECTION_MANAGER}/http_filters/local_ratelimit/typed_config/token_bucket");
+    let edge = Edge::start_with(|config| config.set(&bucket, one)).await?;
+    for status in [200, 429] {
+        assert_eq!(edge.send_event(EVENT).await?.status, status);
+    }
+    assert_eq!(edge.envoy.stat("webhooks.http_local_rate_limit.rate_limited").await?, 1);
+    assert_eq!(of_cluster(&edge, "upstream_rq_completed").await?, 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn envoy_measures_the_sizes_of_calls() -> Result<()> {
     let edge = Edge::start_with(|config| config.set("/stats_flush_interval", json!("0.05s"))).await?;
     edge.send_event(EVENT).await?;
     edge.send_event(CATALOG_EVENT).await?;
-    edge.send_event(format!(r#"{{"x":"{}"}}"#, "x".repeat(3000))).await?;
-    let samples = async {
-        loop {
-            let text = edge.envoy.admin_get("/stats/prometheus").await?;
-            if text.contains("stigg_segment_body_bytes_count{} 3\n") {
-                return anyhow::Ok(text);
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
-    };
-    let text = tokio::time::timeout(PATIENCE, samples).await??;
-    for (le, count) in [("512", 2), ("2048", 2), ("4096", 3), ("+Inf", 3)] {
-        let sample = format!("stigg_segment_body_bytes_bucket{{le=\"{le}\"}} {count}\n");
+    let size = edge.segment.calls()[0].body.len();
+    let sizes = r#"envoy_cluster_upstream_rq_body_size_count{envoy_cluster_name="segment"} 1"#;
+    eventually("the size of the only call", async || {
+        Ok(edge.envoy.admin_get("/stats/prometheus").await?.contains(sizes))
+    })
+    .await?;
+    let text = edge.envoy.admin_get("/stats/prometheus").await?;
+    assert!(size < 512, "{size}");
+    for le in ["512", "32768"] {
+        let sample =
+            format!(r#"envoy_cluster_upstream_rq_body_size_bucket{{envoy_cluster_name="segment",le="{le}"}} 1"#);
         assert!(text.contains(&sample), "{sample}");
     }
     Ok(())

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use promql_parser::parser::{self, Expr, LabelModifier, VectorSelector};
 use promql_parser::util::{ExprVisitor, walk_expr};
 use sandbox::envoy::{Envoy, Options, Shell, is_older_than, workspace_root};
+use sandbox::segment::Behaviour;
 use serde_json::Value;
 use tests::edge::*;
 
@@ -50,7 +51,10 @@ impl ExprVisitor for Selected {
 #[tokio::test]
 async fn every_expression_selects_metrics_that_envoy_has() -> Result<()> {
     let edge = Edge::start().await?;
-    edge.send_event(EVENT).await?;
+    for status in [200, 400, 501] {
+        edge.segment.behave(Behaviour::status(status));
+        edge.send_event(EVENT).await?;
+    }
     let mut text = edge.envoy.admin_get("/stats/prometheus").await?;
     // Only the variant with secrets from files injects a credential.
     let no_injector = is_too_old((1, 39), "metrics of secrets from files").await?;
