@@ -112,6 +112,10 @@ fn wrong(key: &str) -> Option<&'static str> {
         Some("has a space before or after a step; put the step in quotes if its key has it")
     } else if key.contains('"') {
         Some("has a quote inside a step; put the whole step in quotes")
+    } else if key.contains(['[', ']']) {
+        Some("has a `[` or `]` in it; write `.*` for the elements of an array, or put the step in quotes if its key has it")
+    } else if key == "$" {
+        Some("has a step `$`; a path starts with the first key, such as customer.id")
     } else if key.contains('*') {
         Some("has a `*` inside a step, which only stands for a whole step; put the step in quotes if its key has it")
     } else {
@@ -121,6 +125,7 @@ fn wrong(key: &str) -> Option<&'static str> {
 
 /// Whether a key looks like an index of an array, which no step is.
 pub fn is_number(key: &str) -> bool {
+    let key = key.strip_prefix('-').unwrap_or(key);
     !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_digit())
 }
 
