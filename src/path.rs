@@ -113,7 +113,9 @@ fn wrong(key: &str) -> Option<&'static str> {
     } else if key.contains('"') {
         Some("has a quote inside a step; put the whole step in quotes")
     } else if key.contains(['[', ']']) {
-        Some("has a `[` or `]` in it; write `.*` for the elements of an array, or put the step in quotes if its key has it")
+        Some(
+            "has a `[` or `]` in it; write `.*` for the elements of an array, or put the step in quotes if its key has it",
+        )
     } else if key == "$" {
         Some("has a step `$`; a path starts with the first key, such as customer.id")
     } else if key.contains('*') {

@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use tests::edge::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
@@ -120,16 +121,15 @@ async fn the_health_check_is_answered_by_envoy_itself() -> Result<()> {
     Ok(())
 }
 
-/// An Envoy whose rate limit accepts this many webhooks a minute.
-async fn accepting(webhooks: u32) -> Result<Edge> {
+/// Lets the rate limit accept this many webhooks.
+fn accepting(webhooks: usize, config: Config) -> Result<Config> {
     let bucket = format!("{HTTP_CONNECTION_MANAGER}/http_filters/local_ratelimit/typed_config/token_bucket");
-    let limit = json!({ "max_tokens": webhooks, "tokens_per_fill": webhooks, "fill_interval": "60s" });
-    Edge::start_with(|config| config.set(&bucket, limit)).await
+    config.set(&bucket, json!({ "max_tokens": webhooks, "tokens_per_fill": 1, "fill_interval": "3600s" }))
 }
 
 #[tokio::test]
 async fn too_many_webhooks_at_once_are_told_to_come_back() -> Result<()> {
-    let edge = accepting(2).await?;
+    let edge = Edge::start_with(|config| accepting(2, config)).await?;
     for _ in 0..2 {
         assert_eq!(edge.send_event(EVENT).await?.status, 200);
     }
@@ -140,30 +140,51 @@ async fn too_many_webhooks_at_once_are_told_to_come_back() -> Result<()> {
     Ok(())
 }
 
+/// As many webhooks as the limit allows come beside a flood of everything else. One more is over the limit.
 #[tokio::test]
 async fn strangers_take_nothing_from_the_rate_limit() -> Result<()> {
-    let edge = accepting(1).await?;
-    let mut stranger = edge.connect().await?;
-    for (request, status) in [
-        (post(EVENT).replace(SECRET, "wrong"), 401),
-        (post(EVENT).replace("stigg-webhooks-secret", "x-other"), 401),
-        (post(EVENT).replace(PATH, "/elsewhere"), 404),
-        (request("GET", "", "").replace(PATH, "/healthz"), 200),
-        (request("GET", "", ""), 405),
-        (post(CATALOG_EVENT), 204), // nor does one that is not sent
-        (post("{"), 400),
-    ] {
-        for _ in 0..3 {
-            stranger.send(&request).await?;
-            let answer = stranger.response().await?;
-            assert_eq!(answer.status, status, "{request}");
-            if answer.head.contains("connection: close") {
-                stranger = edge.connect().await?;
+    const ALLOWED: usize = 60;
+    for change in [Ok, buffered] {
+        let edge = Arc::new(Edge::start_with(|config| change(accepting(ALLOWED, config)?)).await?);
+        let (over, flood) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let mut strangers = JoinSet::new();
+        for (path, webhook, status) in [
+            (PATH, Webhook::new(EVENT), 401),
+            (PATH, Webhook::new(EVENT).secret("wrong"), 401),
+            (PATH, Webhook::new("").method("GET".parse()?), 405),
+            ("/elsewhere", Webhook::new(EVENT).secret(SECRET), 404),
+            ("/healthz", Webhook::new("").method("GET".parse()?), 200),
+            (PATH, Webhook::new(CATALOG_EVENT).secret(SECRET), 204), // nor does one that is not sent
+            (PATH, Webhook::new("{").secret(SECRET), 400),
+        ] {
+            for webhook in [webhook.clone(), webhook.http2()] {
+                let (edge, over, flood) = (edge.clone(), over.clone(), flood.clone());
+                strangers.spawn(async move {
+                    while !over.load(Relaxed) {
+                        let reply = webhook.clone().send(&edge.envoy.url(path)).await?;
+                        anyhow::ensure!(reply.status == status, "{path}: {webhook:?}: {reply:?}");
+                        flood.fetch_add(1, Relaxed);
+                    }
+                    anyhow::Ok(())
+                });
             }
         }
+        for n in 0..ALLOWED {
+            // The flood goes on.
+            let before = flood.load(Relaxed);
+            eventually("strangers come", async || Ok(flood.load(Relaxed) > before || strangers.is_empty())).await?;
+            let webhook = Webhook::new(EVENT);
+            let reply = edge.send(if n % 2 == 0 { webhook } else { webhook.http2() }).await?;
+            assert_eq!(reply.status, 200, "webhook {n}");
+        }
+        assert_eq!(edge.send_event(EVENT).await?.status, 429);
+        over.store(true, Relaxed);
+        for stranger in strangers.join_all().await {
+            stranger?;
+        }
+        assert!(flood.load(Relaxed) > 2 * ALLOWED, "{flood:?}");
+        assert_eq!(edge.segment.calls().len(), ALLOWED);
     }
-    assert_eq!(edge.send_event(EVENT).await?.status, 200);
-    assert_eq!(edge.send_event(EVENT).await?.status, 429);
     Ok(())
 }
 
