@@ -110,6 +110,14 @@ async fn a_wait_that_does_not_fit_is_passed_on_to_stigg_at_once() -> Result<()> 
         assert_eq!(reply.header("x-stigg-segment-answer"), None);
         assert_eq!(edge.segment.calls().len(), 1, "{status} {header}: {wait}");
     }
+    // It would have fitted, if the answer had not been so slow.
+    for (slow, wait) in [(5_100, "12"), (600, "15")] {
+        edge.segment.clear();
+        let late = Behaviour::status(429).with_header("retry-after", wait).after(Duration::from_millis(slow));
+        edge.segment.behave(late);
+        assert_eq!(edge.send_event(EVENT).await?.status, 429);
+        assert_eq!(edge.segment.calls().len(), 1, "{wait} s after {slow} ms");
+    }
     // Both: the one that counts is Retry-After.
     edge.segment.clear();
     edge.segment.behave(Behaviour::status(429).with_header("x-ratelimit-reset", "1").with_header("retry-after", "60"));
@@ -122,7 +130,7 @@ async fn a_wait_that_does_not_fit_is_passed_on_to_stigg_at_once() -> Result<()> 
 async fn a_long_wait_is_waited_for_once_and_a_short_one_before_each_retry() -> Result<()> {
     let edge = Edge::start_with(impatient).await?;
     for (status, header, wait, attempts) in
-        [(429, "retry-after", "12", 2), (503, "x-ratelimit-reset", "4", 2), (429, "retry-after", "1", 4)]
+        [(429, "retry-after", "12", 2), (503, "x-ratelimit-reset", "9", 2), (429, "retry-after", "1", 4)]
     {
         edge.segment.clear();
         edge.segment.behave(Behaviour::status(status).with_header(header, wait));

@@ -77,15 +77,15 @@ const NUMBERS: &[Fact] = &[
         (ENVOY, "max_interval: … } rate_limited_retry_back_off"),
         (GATEWAY, "maxInterval: … }"),
     ]),
-    ("wait for Segment before each retry", "3 s", &[
-        (ENVOY, "waits up to … before each retry"),
-        (OPERATIONS, "up to … before each retry"),
-    ]),
-    ("wait for Segment before the only retry", "15 s", &[
-        (ENVOY, "or once up to …."),
+    ("longest wait for Segment", "15 s", &[
+        (ENVOY, "waits up to …, if"),
         (ENVOY, "X-RateLimit-Reset, format: SECONDS } ] max_interval: … - name"),
-        (OPERATIONS, "or once up to …."),
+        (OPERATIONS, "Envoy waits for up to …, if"),
         (DEPLOYMENT, "up to … are waited for"),
+    ]),
+    ("time left after a wait for Segment", "2 s", &[
+        (ENVOY, "if then at least … are left"),
+        (OPERATIONS, "if at least … of the 25 s are then left"),
     ]),
     ("time for the request to arrive", "10 s", &[
         (ENVOY, "request_timeout: … # until the whole request has arrived"),
@@ -227,7 +227,7 @@ const NUMBERS: &[Fact] = &[
 const ORDER: &[(&str, &str)] = &[
     ("shortest back-off", "longest back-off"),
     ("timeout of one attempt", "timeout of all attempts"),
-    ("wait for Segment before the only retry", "timeout of all attempts"),
+    ("longest wait for Segment", "timeout of all attempts"),
     ("timeout of all attempts", "idle time of a request"),
     ("idle time of a request", "Stigg gives up after"),
     ("timeout of all attempts", "longest drain"),
@@ -252,7 +252,7 @@ const VERSIONS_OF_ENVOY: &[Fact] = &[
 #[rustfmt::skip]
 const RETRIED: &[Fact] = &[
     ("retried by envoy.yaml", "408, 410, 429, 460, 5xx except 501, 505, 511", &[
-        (ENVOY, "safe_regex: { regex: \"(…) ((|"),
+        (ENVOY, "safe_regex: { regex: \"(…) ( ("),
         (ENVOY, "retriable_headers: # … - {"),
         (DEPLOYMENT, "a call is sent again after | … |"),
         (OPERATIONS, "Envoy sends a call again after …, and after"),
@@ -417,6 +417,30 @@ fn the_table_has_every_gateway_that_sends_to_segment() -> Result<()> {
             assert!(places.iter().any(|(known, _)| *known == file), "the table of numbers does not have {file}");
         }
     }
+    Ok(())
+}
+
+/// Envoy adds up to half of a wait. An answer is not waited for if the next attempt would then have too little time.
+#[test]
+fn a_wait_for_segment_leaves_time_for_the_next_attempt() -> Result<()> {
+    let of = |name| NUMBERS.iter().find(|(known, ..)| *known == name).and_then(|(_, value, _)| number(value)).unwrap();
+    let [whole, left, longest] =
+        ["timeout of all attempts", "time left after a wait for Segment", "longest wait for Segment"].map(of);
+    let yaml = read(ENVOY)?;
+    let (_, regex) = yaml.split_once("safe_regex: { regex: \"").context("no regex")?;
+    let (regex, _) = regex.split_once('"').context("no end")?;
+    let is_retried = regex::Regex::new(&format!("^(?:{regex})$"))?;
+    for wait in 0..100 {
+        let retried = |elapsed: &u32| is_retried.is_match(&format!("429 {wait} {elapsed}"));
+        let allowed = (0..30_000).filter(retried).collect::<Vec<_>>();
+        assert_eq!(!allowed.is_empty(), f64::from(wait) <= longest, "a wait of {wait} s");
+        let Some(latest) = allowed.last().map(|elapsed| f64::from(*elapsed) / 1000.0) else { continue };
+        assert!(latest + 1.5 * f64::from(wait) + left <= whole, "{wait} s after {latest} s");
+    }
+    for unreadable in ["429 Wed, 21 Oct 2026 07:28:00 GMT 5", "429 -1 5", "429 1.5 5", "400  5", "429  20000"] {
+        assert!(!is_retried.is_match(unreadable), "{unreadable}");
+    }
+    assert!(is_retried.is_match("429  19999") && is_retried.is_match("429 3 17999"));
     Ok(())
 }
 
