@@ -18,7 +18,8 @@ use tests::edge::*;
 const ALL: &str = "ALL_OMISSIONS";
 /// How many Envoys run at once.
 const AT_ONCE: usize = 2;
-/// Until then every request has an answer. Envoy's own timeouts, which stay below Stigg's 30 s, are shortened for it.
+/// Until then every request has an answer. Envoy's own timeouts are shortened for it; `tests/rules/facts.rs` holds the
+/// shipped ones below Stigg's 30 s, and `vm.rs` waits for one of them.
 const BOUND: Duration = Duration::from_secs(8);
 
 /// An event about a customer.

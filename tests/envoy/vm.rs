@@ -1,7 +1,7 @@
 //! The WebAssembly VM: its permissions, and webhooks after a trap.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use sandbox::envoy::{self, Config, PLUGIN, workspace_root};
@@ -9,6 +9,7 @@ use sandbox::stigg::Webhook;
 use sandbox::trapping;
 use serde_json::json;
 use tests::edge::*;
+use tokio::task::JoinSet;
 use wasmparser::{Parser, Payload};
 
 #[tokio::test]
@@ -106,6 +107,27 @@ async fn a_host_that_does_not_count_serves_webhooks_all_the_same() -> Result<()>
         let mut counters = text.lines().filter(|line| line.starts_with("stigg_segment_webhooks"));
         assert!(counters.all(|line| line.ends_with(" 0")), "without {denied:?}");
     }
+    Ok(())
+}
+
+/// With the shipped time-outs, of which the omission test shortens some.
+#[tokio::test]
+async fn a_rejection_that_the_filter_may_not_answer_ends_before_stigg_gives_up() -> Result<()> {
+    const STIGG_GIVES_UP: Duration = Duration::from_secs(30);
+    let edge = Edge::start_with(|config| without_calls(config, &["proxy_send_local_response"])).await?;
+    let begin = Instant::now();
+    let rejected =
+        [Webhook::new(EVENT).secret("wrong"), Webhook::new("{").secret(SECRET), Webhook::new("").secret(SECRET)];
+    let mut replies = JoinSet::new();
+    for webhook in rejected.into_iter().flat_map(|webhook| [webhook.clone(), webhook.http2()]) {
+        let url = edge.envoy.url(PATH);
+        replies.spawn(async move { webhook.send(&url).await });
+    }
+    for reply in replies.join_all().await {
+        assert!(reply?.status >= 400);
+    }
+    assert!(begin.elapsed() < STIGG_GIVES_UP, "{:?}", begin.elapsed());
+    assert_eq!(edge.segment.connections(), 0);
     Ok(())
 }
 
