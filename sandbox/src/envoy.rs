@@ -25,7 +25,7 @@ use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 
 pub use self::config::{Config, FILTER_MISSING, HTTP_CONNECTION_MANAGER, PLUGIN, ROUTE, SEGMENT_CLUSTER, variant};
-pub use self::locate::{ENVOY_VERSION, VERSIONS, is_older_than, locate};
+pub use self::locate::{ENVOY_VERSION, VERSIONS, is_older_than, loads, locate};
 pub use self::tap::{Exchange, Tap};
 
 use crate::http::{self, Addr};

@@ -461,8 +461,11 @@ async fn a_wrong_configuration_stops_envoy_with_a_line_that_names_the_field() ->
     assert!(no_environment.log.contains("write_key: the environment variable SEGMENT_WRITE_KEY is not set"));
     // The shipped configuration is valid and logs nothing.
     let opinion = envoy::validate(shipped.clone(), options()).await?;
-    let loggers = ["wasm log", "[warning][dynamic_modules]", "[error][dynamic_modules]"];
-    assert!(opinion.accepted && loggers.iter().all(|logger| !opinion.log.contains(logger)), "{}", opinion.log);
+    // Envoy 1.38 and 1.39 warn that a module was built for 1.40.
+    let mut lines = opinion.log.lines().filter(|line| !line.contains("ABI version"));
+    let of_the_filter = ["wasm log", "[warning][dynamic_modules]", "[error][dynamic_modules]"];
+    let logs = lines.any(|line| of_the_filter.iter().any(|logger| line.contains(logger)));
+    assert!(opinion.accepted && !logs, "{}", opinion.log);
     Ok(())
 }
 

@@ -50,6 +50,9 @@ impl ExprVisitor for Selected {
 
 #[tokio::test]
 async fn every_expression_selects_metrics_that_envoy_has() -> Result<()> {
+    if counters_do_not_begin_at_0().await? {
+        return Ok(());
+    }
     let edge = Edge::start().await?;
     for status in [200, 400, 501] {
         edge.segment.behave(Behaviour::status(status));

@@ -155,6 +155,11 @@ pub async fn is_too_old(version: (u32, u32), for_what: &str) -> Result<bool> {
     Ok(too_old)
 }
 
+/// Whether counters of a dynamic module begin with their first event in this Envoy, and not at 0.
+pub async fn counters_do_not_begin_at_0() -> Result<bool> {
+    Ok(shell() == Shell::Native && is_too_old((1, 39), "counters of a dynamic module that begin at 0").await?)
+}
+
 /// Whether this Envoy cannot read secrets from files.
 pub async fn reads_no_secrets_from_files() -> Result<bool> {
     is_too_old((1, 39), "secrets from files").await

