@@ -20,3 +20,4 @@ mod monitoring;
 #[path = "../envoy/operations.rs"]
 mod operations;
 mod panics;
+mod updates;
