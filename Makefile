@@ -6,7 +6,7 @@ TYPOS_VERSION := 1.52.0
 TYPOS := target/typos-$(TYPOS_VERSION)/bin/typos
 
 .DEFAULT_GOAL := help
-.PHONY: help build native panicking image run send test test-omissions test-matrix lint audit msrv release ledger fuzz bench report soak instructions screenshot tools schemas clean rust nightly yardsticks \
+.PHONY: help build native portable panicking image run send test test-omissions test-arm64 test-matrix lint audit msrv release ledger fuzz bench report soak instructions screenshot tools schemas clean rust nightly yardsticks \
   chromium envoy kubectl node registry skopeo systemd wrk
 
 help: ## list these targets
@@ -20,6 +20,18 @@ native: rust ## build the filter as a dynamic module of Envoy: target/native/lib
 	@cargo rustc --profile native --package stigg-segment-native --lib --crate-type cdylib
 	@# Envoy looks for this name. A new file, since one that Envoy has loaded must not change.
 	@cp --remove-destination target/native/libstigg_segment_native.so $(NATIVE)
+
+PROCESSORS := x86_64 aarch64
+portable: rust ## build the dynamic module for other machines too: target/portable/<x86_64|aarch64>/libstigg_segment.so, for glibc 2.31
+	@tests/tools zig
+	@rustup --quiet target add $(PROCESSORS:%=%-unknown-linux-gnu)
+	@for processor in $(PROCESSORS); do \
+	  PATH="$(CURDIR)/target/tools/zig/bin:$$PATH" cargo zigbuild --profile native --package stigg-segment-native \
+	    --target $$processor-unknown-linux-gnu.2.31 --target-dir target/portable && \
+	  mkdir -p target/portable/$$processor && \
+	  cp --remove-destination target/portable/$$processor-unknown-linux-gnu/native/libstigg_segment_native.so target/portable/$$processor/libstigg_segment.so \
+	  || exit 1; \
+	done
 
 # In a folder of its own, since a library has the same file name whatever its features.
 panicking: rust ## build the dynamic module that panics when a request asks for it, for a test
@@ -43,6 +55,12 @@ test: build native panicking yardsticks tools ## run all tests: the mapping, the
 
 test-omissions: build envoy ## leave out each node of envoy.yaml in turn, and change each value: Envoy rejects it, or it fails closed
 	@ALL_OMISSIONS=1 cargo test --quiet --package tests --test envoy omissions -- --nocapture --test-threads 1
+
+test-arm64: build portable ## run the table of cases, the hostile requests and the end-to-end tests on an arm64 Envoy, which qemu runs
+	@tests/tools arm64
+	@ENVOY=$(CURDIR)/target/tools/arm64/run NATIVE_MODULE=$(CURDIR)/target/portable/aarch64/libstigg_segment.so \
+	  cargo test --package tests --test envoy --test native --no-fail-fast -- cases_on_envoy hostile end_to_end
+	@cargo test --quiet --package tests --test portable
 
 test-matrix: build native panicking tools ## run the tests on every supported version of Envoy, and write the table in README.md
 	@cargo run --quiet --package tests --bin matrix

@@ -388,7 +388,8 @@ async fn the_region_is_one_line() -> Result<()> {
     let segment = Segment::start().await?;
     // The traffic goes to the host in that line.
     assert!(Config::from_yaml(&europe)?.to_string().contains(r#""address": "events.eu1.segmentapis.com""#));
-    let config = Config::from_yaml(&europe)?.on_loopback()?.upstream(&segment)?;
+    let module = Config::shipped_with(shell())?.module_file()?;
+    let config = Config::from_yaml(&europe)?.module(&module)?.on_loopback()?.upstream(&segment)?;
     let edge = Edge { envoy: envoy::Envoy::start(config, options()).await?, segment };
     assert_eq!(edge.send_event(EVENT).await?.status, 200);
     let europe = Some("events.eu1.segmentapis.com");

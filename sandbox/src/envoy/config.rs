@@ -65,11 +65,13 @@ impl Config {
         Self::shipped_with(Shell::Wasm)
     }
 
-    /// The variant for a shell; only the path of the module is made absolute.
+    /// The variant for a shell; only the path of the module is made absolute. `NATIVE_MODULE` names another build of the
+    /// dynamic module, such as one for another processor.
     pub fn shipped_with(shell: Shell) -> Result<Self> {
+        let other = std::env::var_os("NATIVE_MODULE").filter(|_| shell == Shell::Native).map(PathBuf::from);
         Self::from_yaml(&Self::text(shell)?)
             .and_then(|config| {
-                let module = config.module_file()?;
+                let module = other.map_or_else(|| config.module_file(), Ok)?;
                 config.module(&module)
             })
             .context("in envoy.yaml")
