@@ -114,7 +114,7 @@ BENCH := cargo run --quiet --profile bench --package benches --
 
 ROUNDS ?= 9
 SECONDS ?= 2
-bench: build yardsticks wrk node ## measure what the filter costs, compared with no filter and with alternatives: ROUNDS (9) of SECONDS (2) each
+bench: build native yardsticks wrk node ## measure what the filter costs, compared with no filter and with alternatives: ROUNDS (9) of SECONDS (2) each
 	@$(BENCH) bench --rounds $(ROUNDS) --seconds $(SECONDS)
 
 report: rust ## write the marked parts of docs/benchmarks.md and README.md, and the plots, from the last results
@@ -127,8 +127,9 @@ soak: build wrk ## show that Envoy's memory does not grow: send REQUESTS (100000
 instructions: build yardsticks ## count the instructions that the module executes for an event; the count is the same in every run
 	@cargo run --quiet --locked --ignore-rust-version --manifest-path tests/second_host/Cargo.toml --target-dir target/second_host --example instructions
 
-yardsticks: rust ## build the Wasm filters that the filter is measured against
-	@for filter in noop edits; do cargo rustc --quiet --release --target $(TARGET) --package $$filter || exit 1; done
+yardsticks: rust ## build what the filter is measured against
+	@for filter in noop edits floor; do cargo rustc --quiet --release --target $(TARGET) --package $$filter || exit 1; done
+	@cargo rustc --quiet --profile native --package native_floor
 
 tools: rust ## install what the tests and benchmarks need besides Rust, as root; others are told what is missing
 	@tests/tools

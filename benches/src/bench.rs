@@ -32,7 +32,8 @@ pub struct Parameters {
     /// How long a turn is.
     #[arg(long, default_value_t = 2)]
     seconds: u64,
-    /// Measure only these variants: bare, noop, edits, shipped, lua, buffered, node.
+    /// Measure only these variants: bare, noop, floor, edits, shipped, nativefloor, native, lua,
+    /// script, buffered, node.
     #[arg(long, value_delimiter = ',', value_parser = variant)]
     variants: Vec<Variant>,
     /// Measure only events of these sizes, in bytes.
@@ -154,7 +155,7 @@ async fn compare(parameters: &Parameters, processors: &Processors) -> Result<Vec
 /// Whether a variant is measured with an event.
 fn gets(variant: Variant, event: Event) -> bool {
     match GROWTH.contains(&event) {
-        true => matches!(variant, Variant::Bare | Variant::Edits | Variant::Shipped),
+        true => matches!(variant, Variant::Bare | Variant::Edits | Variant::Shipped | Variant::Native),
         false => event.customer || variant.reads_the_event(),
     }
 }
@@ -166,7 +167,7 @@ async fn more_workers(parameters: &Parameters, processors: &Processors) -> Resul
     let all = [processors.envoy.as_slice(), &processors.rest].concat();
     let mut measured = Vec::new();
     let mut gateways = Vec::new();
-    for variant in [Variant::Bare, Variant::Shipped] {
+    for variant in [Variant::Bare, Variant::Shipped, Variant::Native] {
         for workers in 1..=all.len() as u32 {
             gateways.push(Gateway::start(variant, &segment, for_load, options(workers, &all), &[]).await?);
             measured.push(Workers { variant, workers, rounds: Vec::new() });

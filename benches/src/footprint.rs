@@ -45,8 +45,8 @@ pub async fn footprints(variants: &[Variant], event: Event, processors: &Process
 
 fn module(variant: Variant) -> Result<Option<u64>> {
     let config = match variant {
-        Variant::Bare | Variant::Lua | Variant::Node => return Ok(None),
-        variant => variant.put_into(Config::shipped()?)?,
+        Variant::Bare | Variant::Lua | Variant::Script | Variant::Node => return Ok(None),
+        variant => variant.put_into(Config::shipped_with(variant.shell())?)?,
     };
     Ok(Some(fs::metadata(config.module_file()?)?.len()))
 }

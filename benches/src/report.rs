@@ -60,11 +60,13 @@ pub fn write(results: &Results, docs: &Path) -> Result<()> {
 /// The table in the README.
 pub fn headline(results: &Results) -> Result<String> {
     let others = [Variant::Bare, Variant::Lua, Variant::Node];
-    let mut text = head(&["event", "µs of processor time", "times no filter", "times Lua", "times Node.js"]);
+    let mut text = head(&["event", "", "µs of processor time", "times no filter", "times Lua", "times Node.js"]);
     for event in [2 * KIB, 16 * KIB].map(|bytes| Event { bytes, customer: true }) {
-        let Some(cpu) = results.spread(Variant::Shipped, event, |round| round.cpu_us) else { continue };
-        let ratios = others.map(|other| or_nothing(results.ratio(Variant::Shipped, other, event)));
-        writeln!(text, "| {} | {cpu} | {} |", size(event.bytes), ratios.join(" | "))?;
+        for (variant, shell) in [(Variant::Shipped, "Wasm module"), (Variant::Native, "dynamic module")] {
+            let Some(cpu) = results.spread(variant, event, |round| round.cpu_us) else { continue };
+            let ratios = others.map(|other| or_nothing(results.ratio(variant, other, event)));
+            writeln!(text, "| {} | {shell} | {cpu} | {} |", size(event.bytes), ratios.join(" | "))?;
+        }
     }
     writeln!(text, "\nMeasured on {}; [how, and all other figures](docs/benchmarks.md).", results.machine.cpu)?;
     Ok(text)
@@ -98,22 +100,36 @@ enum Bound {
 }
 
 fn goals(results: &Results) -> Vec<Goal> {
-    let ratio = |to: Variant, kib: usize, bound: f64| Goal {
-        what: format!("processor time as a multiple of {}, {kib} KiB", described(to)),
+    let ratio = |of: Variant, to: Variant, kib: usize, bound: f64| Goal {
+        what: format!("processor time of {} as a multiple of {}, {kib} KiB", described(of), described(to)),
         bound: Bound::AtMost(bound),
         unit: "",
-        measured: results.ratio(Variant::Shipped, to, Event { bytes: kib * KIB, customer: true }).map(|it| it.median),
+        measured: results.ratio(of, to, Event { bytes: kib * KIB, customer: true }).map(|it| it.median),
     };
     let mapping = results.mapping.iter().find(|mapping| mapping.bytes == 16 * KIB);
     let shipped = results.footprint(Variant::Shipped);
-    let memory = shipped.zip(results.footprint(Variant::Bare));
+    let memory = |of: Variant, bound: f64| Goal {
+        what: format!("additional memory of {}, two workers", described(of)),
+        bound: Bound::AtMost(bound),
+        unit: " MB",
+        measured: results
+            .footprint(of)
+            .zip(results.footprint(Variant::Bare))
+            .map(|(with, without)| (with.resident as f64 - without.resident as f64) / 1e6),
+    };
+    let start = |variant| {
+        let starts = results.footprint(variant)?.start_ms.iter().copied();
+        Some(Spread::of(starts)?.median)
+    };
     vec![
-        ratio(Variant::Bare, 2, 1.20),
-        ratio(Variant::Bare, 16, 1.20),
-        ratio(Variant::Edits, 2, 1.05),
-        ratio(Variant::Edits, 31, 1.12),
-        ratio(Variant::Lua, 2, 0.80),
-        ratio(Variant::Lua, 16, 0.35),
+        ratio(Variant::Shipped, Variant::Floor, 2, 1.12),
+        ratio(Variant::Shipped, Variant::Floor, 16, 1.22),
+        ratio(Variant::Native, Variant::NativeFloor, 2, 1.06),
+        ratio(Variant::Native, Variant::NativeFloor, 16, 1.18),
+        ratio(Variant::Native, Variant::Lua, 2, 0.65),
+        ratio(Variant::Native, Variant::Lua, 16, 0.50),
+        ratio(Variant::Native, Variant::Script, 2, 1.00),
+        ratio(Variant::Native, Variant::Script, 16, 1.05),
         Goal {
             what: "the mapping alone, built for this machine, 16 KiB".to_owned(),
             bound: Bound::AtLeast(1.0),
@@ -126,11 +142,13 @@ fn goals(results: &Results) -> Vec<Goal> {
             unit: " kB",
             measured: shipped.and_then(|it| it.module).map(|bytes| bytes as f64 / 1e3),
         },
+        memory(Variant::Shipped, 30.0),
+        memory(Variant::Native, 3.0),
         Goal {
-            what: "additional memory, two workers".to_owned(),
-            bound: Bound::AtMost(30.0),
-            unit: " MB",
-            measured: memory.map(|(with, without)| (with.resident as f64 - without.resident as f64) / 1e6),
+            what: format!("additional time to start of {}", described(Variant::Native)),
+            bound: Bound::AtMost(10.0),
+            unit: " ms",
+            measured: start(Variant::Native).zip(start(Variant::Bare)).map(|(with, without)| with - without),
         },
     ]
 }
@@ -184,8 +202,11 @@ fn steps(results: &Results) -> Result<String> {
         "event",
         "Envoy itself",
         "entering a Wasm filter",
-        "getting and setting headers and body",
+        "holding, reading and rewriting a request (the floor)",
+        "all other headers, the mark, the counter, the log",
         "reading the event",
+        "natively: the floor",
+        "natively: everything else",
     ];
     let mut text = head(&columns);
     for event in results.events(Variant::Edits) {
@@ -200,8 +221,11 @@ fn steps(results: &Results) -> Result<String> {
         let steps = [
             step(None, Variant::Bare),
             step(Some(Variant::Bare), Variant::Noop),
-            step(Some(Variant::Noop), Variant::Edits),
+            step(Some(Variant::Noop), Variant::Floor),
+            step(Some(Variant::Floor), Variant::Edits),
             step(Some(Variant::Edits), Variant::Shipped),
+            step(Some(Variant::Bare), Variant::NativeFloor),
+            step(Some(Variant::NativeFloor), Variant::Native),
         ];
         let Some(steps) = steps.into_iter().collect::<Option<Vec<_>>>() else { continue };
         writeln!(text, "| {} | {} |", size(event.bytes), steps.join(" | "))?;
@@ -285,9 +309,9 @@ fn plots(results: &Results) -> Vec<(&'static str, String)> {
         .iter()
         .map(|event| format!("{}{}", size(event.bytes), if event.customer { "" } else { ", 204" }))
         .collect();
-    let by_size = [Variant::Bare, Variant::Edits, Variant::Shipped, Variant::Lua];
+    let by_size = [Variant::Bare, Variant::Edits, Variant::Shipped, Variant::Native, Variant::Lua];
     let by_size = by_size.map(|it| series(it, cost_by_size(results, it)));
-    let by_workers = [Variant::Bare, Variant::Shipped].map(|variant| {
+    let by_workers = [Variant::Bare, Variant::Shipped, Variant::Native].map(|variant| {
         let own = results.workers.iter().filter(|it| it.variant == variant);
         let rate = |rounds: &[Round]| Spread::of(rounds.iter().map(|round| round.per_second));
         series(variant, own.filter_map(|it| Some(Point { x: f64::from(it.workers), y: rate(&it.rounds)? })).collect())
@@ -352,9 +376,13 @@ fn described(variant: Variant) -> &'static str {
     match variant {
         Variant::Bare => "no filter",
         Variant::Noop => "no-op filter",
+        Variant::Floor => "Wasm floor",
         Variant::Edits => "reading nothing",
         Variant::Shipped => "this filter",
+        Variant::NativeFloor => "native floor",
+        Variant::Native => "this filter, native",
         Variant::Lua => "Lua",
+        Variant::Script => "ten-minute Lua",
         Variant::Buffered => "buffer filter",
         Variant::Node => "Node.js",
     }

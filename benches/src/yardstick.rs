@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use sandbox::envoy::{Config, Envoy, Options, SEGMENT_CLUSTER};
+use sandbox::envoy::{Config, Envoy, Options, SEGMENT_CLUSTER, Shell};
 use sandbox::process::{Process, pin};
 use sandbox::segment::Segment;
 use sandbox::workspace_root;
@@ -27,10 +27,18 @@ pub enum Variant {
     Noop,
     /// The filter without reading the event.
     Edits,
+    /// The least that a Wasm filter of this kind must do: hold, read and rewrite a request.
+    Floor,
     /// The filter as shipped.
     Shipped,
+    /// The least that a dynamic module of this kind must do.
+    NativeFloor,
+    /// The filter as a dynamic module.
+    Native,
     /// The same job as a Lua filter.
     Lua,
+    /// What many would write in ten minutes of Lua: patterns, and no checks.
+    Script,
     /// The filter without holding headers, followed by Envoy's buffer filter.
     Buffered,
     /// The same job as a function in Node.js: Envoy sends it the event, and it calls Segment itself.
@@ -39,12 +47,16 @@ pub enum Variant {
 
 impl Variant {
     /// All variants, in the order of the tables.
-    pub const ALL: [Variant; 7] = [
+    pub const ALL: [Variant; 11] = [
         Variant::Bare,
         Variant::Noop,
+        Variant::Floor,
         Variant::Edits,
         Variant::Shipped,
+        Variant::NativeFloor,
+        Variant::Native,
         Variant::Lua,
+        Variant::Script,
         Variant::Buffered,
         Variant::Node,
     ];
@@ -55,8 +67,12 @@ impl Variant {
             Variant::Bare => "bare",
             Variant::Noop => "noop",
             Variant::Edits => "edits",
+            Variant::Floor => "floor",
             Variant::Shipped => "shipped",
+            Variant::NativeFloor => "nativefloor",
+            Variant::Native => "native",
             Variant::Lua => "lua",
+            Variant::Script => "script",
             Variant::Buffered => "buffered",
             Variant::Node => "node",
         }
@@ -64,25 +80,46 @@ impl Variant {
 
     /// Whether it knows which events to send.
     pub fn reads_the_event(self) -> bool {
-        !matches!(self, Variant::Bare | Variant::Noop | Variant::Edits)
+        !matches!(self, Variant::Bare | Variant::Noop | Variant::Edits | Variant::Floor | Variant::NativeFloor)
+    }
+
+    /// The shell whose configuration it changes.
+    pub fn shell(self) -> Shell {
+        match self {
+            Variant::NativeFloor | Variant::Native => Shell::Native,
+            _ => Shell::Wasm,
+        }
     }
 
     /// Replaces the filter in a configuration with this variant.
     pub fn put_into(self, config: Config) -> Result<Config> {
         match self {
-            Variant::Shipped => Ok(config),
-            Variant::Noop | Variant::Edits => config.to_segment_at_once()?.module(&module(self.name())?),
+            Variant::Shipped | Variant::Native => Ok(config),
+            Variant::Noop | Variant::Edits | Variant::Floor => {
+                let module = Config::shipped()?.module_file()?.with_file_name(self.name()).with_extension("wasm");
+                config.to_segment_at_once()?.module(&built(module)?)
+            }
+            Variant::NativeFloor => {
+                let library = workspace_root().join("target/native/libnative_floor.so");
+                config.to_segment_at_once()?.module(&built(library)?)
+            }
             Variant::Buffered => config.hold_request_headers(false),
             Variant::Bare | Variant::Node => config.without_filter(),
-            Variant::Lua => config.to_segment_at_once()?.set(
-                &format!("{FILTER}/typed_config"),
-                json!({
-                    "@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua",
-                    "default_source_code": { "filename": file("filter.lua") },
-                }),
-            ),
+            Variant::Lua => lua(config, "filter.lua"),
+            Variant::Script => lua(config, "script.lua"),
         }
     }
+}
+
+/// A Lua script in the filter's place.
+fn lua(config: Config, script: &str) -> Result<Config> {
+    config.to_segment_at_once()?.set(
+        &format!("{FILTER}/typed_config"),
+        json!({
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua",
+            "default_source_code": { "filename": file(script) },
+        }),
+    )
 }
 
 /// A file of a variant.
@@ -90,10 +127,9 @@ fn file(name: &str) -> PathBuf {
     workspace_root().join("benches/yardsticks").join(name)
 }
 
-fn module(name: &str) -> Result<PathBuf> {
-    let built = Config::shipped()?.module_file()?.with_file_name(name).with_extension("wasm");
-    anyhow::ensure!(built.exists(), "{} does not exist: run `make yardsticks` first", built.display());
-    Ok(built)
+fn built(file: PathBuf) -> Result<PathBuf> {
+    anyhow::ensure!(file.exists(), "{} does not exist: run `make yardsticks` first", file.display());
+    Ok(file)
 }
 
 /// An Envoy with a variant in the filter's place, and the variant's other processes.
@@ -114,7 +150,7 @@ impl Gateway {
         options: Options,
         beside: &[usize],
     ) -> Result<Self> {
-        let mut config = variant.put_into(change(Config::sandboxed(segment)?)?)?;
+        let mut config = variant.put_into(change(Config::sandboxed_with(variant.shell(), segment)?)?)?;
         let function = match variant {
             Variant::Node => Some(Function::start(segment, &options, beside).await?),
             _ => None,
