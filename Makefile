@@ -6,7 +6,7 @@ TYPOS_VERSION := 1.52.0
 TYPOS := target/typos-$(TYPOS_VERSION)/bin/typos
 
 .DEFAULT_GOAL := help
-.PHONY: help build native portable panicking image run send test test-omissions test-arm64 test-matrix lint audit msrv release ledger fuzz bench report soak instructions screenshot tools schemas clean rust nightly yardsticks \
+.PHONY: help build native portable panicking image native-image run send test test-omissions test-arm64 test-matrix lint audit msrv release ledger fuzz bench report soak instructions screenshot tools schemas clean rust nightly yardsticks \
   chromium envoy kubectl node registry skopeo systemd wrk
 
 help: ## list these targets
@@ -39,6 +39,9 @@ panicking: rust ## build the dynamic module that panics when a request asks for 
 
 image: build ## build the filter's OCI image in target/image, an image layout that skopeo can copy to a registry
 	@cargo run --quiet --package sandbox -- image "$$(cargo pkgid | sed 's/.*[#@]//')"
+
+native-image: portable ## build the dynamic module's OCI image in target/image-native, for x86-64 and arm64
+	@cargo run --quiet --package sandbox -- image --native "$$(cargo pkgid | sed 's/.*[#@]//')"
 
 SHELL_KIND ?= wasm
 $(if $(filter-out wasm native,$(SHELL_KIND)),$(error SHELL_KIND is `$(SHELL_KIND)`, but it is wasm or native))

@@ -1,5 +1,6 @@
-//! The filter's module as an OCI image, in the one form that both Istio and Envoy Gateway accept
-//! (<https://github.com/solo-io/wasm/blob/master/spec/spec-compat.md>): a single layer with a `plugin.wasm`.
+//! The filter as OCI images: the Wasm module in the one form that both Istio and Envoy Gateway accept
+//! (<https://github.com/solo-io/wasm/blob/master/spec/spec-compat.md>), a single layer with a `plugin.wasm`; and the dynamic
+//! module, to be mounted as a volume.
 
 use std::fs;
 use std::path::Path;
@@ -9,57 +10,95 @@ use flate2::{Compression, GzBuilder};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-/// Writes the image layout of a module into a folder, over an earlier one, and returns the image's digest. The same
+/// Writes the image layout of the Wasm module into a folder, over an earlier one, and returns the image's digest. The same
 /// module gives the same digest: the image contains no time and no machine name.
 pub fn write(module: &Path, version: &str, folder: &Path) -> Result<String> {
-    let module =
-        fs::read(module).with_context(|| format!("cannot read {}: run `make build` first", module.display()))?;
-    if folder.exists() {
-        fs::remove_dir_all(folder)?;
-    }
-    let blobs = folder.join("blobs/sha256");
-    fs::create_dir_all(&blobs)?;
-    let blob = |media_type: &str, content: &[u8]| -> Result<Value> {
-        let digest = sha256(content);
-        fs::write(blobs.join(&digest), content)?;
-        Ok(json!({ "mediaType": media_type, "digest": format!("sha256:{digest}"), "size": content.len() }))
-    };
-
-    let tar = archive(&module)?;
-    let layer = blob("application/vnd.oci.image.layer.v1.tar+gzip", &compressed(&tar)?)?;
-    let config = json!({
-        "architecture": "wasm",
-        "os": "wasip1",
-        "config": {},
-        "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{}", sha256(&tar))] },
-    });
-    let config = blob("application/vnd.oci.image.config.v1+json", config.to_string().as_bytes())?;
-    let manifest = json!({
-        "schemaVersion": 2,
-        "mediaType": MANIFEST,
-        "config": config,
-        "layers": [layer],
-        "annotations": {
-            "org.opencontainers.image.title": "stigg-segment-filter",
-            "org.opencontainers.image.version": version,
-        },
-    });
-    let mut manifest = blob(MANIFEST, manifest.to_string().as_bytes())?;
-    let digest = manifest["digest"].as_str().unwrap_or_default().to_owned();
-    manifest["annotations"] = json!({ "org.opencontainers.image.ref.name": version });
-    fs::write(folder.join("index.json"), json!({ "schemaVersion": 2, "manifests": [manifest] }).to_string())?;
-    fs::write(folder.join("oci-layout"), json!({ "imageLayoutVersion": "1.0.0" }).to_string())?;
-    Ok(digest)
+    let layout = Layout::new(folder)?;
+    let manifest = layout.manifest(module, "plugin.wasm", ("wasip1", "wasm"), TITLE, version)?;
+    layout.finish(manifest, version)
 }
 
+/// Writes the image layout of the dynamic module, one image for each processor, for clusters that mount an image as a
+/// volume. The processors' names are those of OCI: `amd64`, `arm64`.
+pub fn write_native(libraries: &[(&str, &Path)], version: &str, folder: &Path) -> Result<String> {
+    let layout = Layout::new(folder)?;
+    let manifests = libraries.iter().map(|(processor, library)| {
+        let title = format!("{TITLE}-native");
+        let mut manifest = layout.manifest(library, "libstigg_segment.so", ("linux", processor), &title, version)?;
+        manifest["platform"] = json!({ "os": "linux", "architecture": processor });
+        Ok(manifest)
+    });
+    let manifests = manifests.collect::<Result<Vec<_>>>()?;
+    let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests });
+    let index = layout.blob(INDEX, index.to_string().as_bytes())?;
+    layout.finish(index, version)
+}
+
+/// An image layout (<https://github.com/opencontainers/image-spec/blob/main/image-layout.md>) that is being written.
+struct Layout<'a>(&'a Path);
+
+impl<'a> Layout<'a> {
+    fn new(folder: &'a Path) -> Result<Self> {
+        if folder.exists() {
+            fs::remove_dir_all(folder)?;
+        }
+        fs::create_dir_all(folder.join("blobs/sha256"))?;
+        Ok(Layout(folder))
+    }
+
+    /// Writes a blob and describes it.
+    fn blob(&self, media_type: &str, content: &[u8]) -> Result<Value> {
+        let digest = sha256(content);
+        fs::write(self.0.join("blobs/sha256").join(&digest), content)?;
+        Ok(json!({ "mediaType": media_type, "digest": format!("sha256:{digest}"), "size": content.len() }))
+    }
+
+    /// Writes an image with one file in one layer, and describes it.
+    fn manifest(&self, file: &Path, name: &str, system: (&str, &str), title: &str, version: &str) -> Result<Value> {
+        let content = fs::read(file).with_context(|| format!("cannot read {}: build it first", file.display()))?;
+        let tar = archive(name, &content)?;
+        let layer = self.blob("application/vnd.oci.image.layer.v1.tar+gzip", &compressed(&tar)?)?;
+        let config = json!({
+            "architecture": system.1,
+            "os": system.0,
+            "config": {},
+            "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{}", sha256(&tar))] },
+        });
+        let config = self.blob("application/vnd.oci.image.config.v1+json", config.to_string().as_bytes())?;
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "config": config,
+            "layers": [layer],
+            "annotations": {
+                "org.opencontainers.image.title": title,
+                "org.opencontainers.image.version": version,
+            },
+        });
+        self.blob(MANIFEST, manifest.to_string().as_bytes())
+    }
+
+    /// Writes the layout's index, with what it is about. Returns its digest.
+    fn finish(self, mut described: Value, version: &str) -> Result<String> {
+        let digest = described["digest"].as_str().unwrap_or_default().to_owned();
+        described["annotations"] = json!({ "org.opencontainers.image.ref.name": version });
+        fs::write(self.0.join("index.json"), json!({ "schemaVersion": 2, "manifests": [described] }).to_string())?;
+        fs::write(self.0.join("oci-layout"), json!({ "imageLayoutVersion": "1.0.0" }).to_string())?;
+        Ok(digest)
+    }
+}
+
+/// What the images are called.
+const TITLE: &str = "stigg-segment-filter";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
-fn archive(module: &[u8]) -> Result<Vec<u8>> {
+fn archive(name: &str, content: &[u8]) -> Result<Vec<u8>> {
     let mut header = tar::Header::new_ustar();
-    header.set_size(module.len().try_into()?);
+    header.set_size(content.len().try_into()?);
     header.set_mode(0o644);
     let mut tar = tar::Builder::new(Vec::new());
-    tar.append_data(&mut header, "plugin.wasm", module)?;
+    tar.append_data(&mut header, name, content)?;
     Ok(tar.into_inner()?)
 }
 

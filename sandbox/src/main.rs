@@ -28,6 +28,9 @@ enum Command {
     Image {
         /// Its tag.
         version: String,
+        /// Write the dynamic module instead, for each processor that it was built for, to target/image-native
+        #[arg(long)]
+        native: bool,
     },
     /// Runs the shipped envoy.yaml: with a stand-in for Segment, or with Segment itself if SEGMENT_WRITE_KEY and
     /// STIGG_WEBHOOK_SECRET are set.
@@ -42,7 +45,7 @@ enum Command {
 async fn main() -> ExitCode {
     let result = match Command::parse() {
         Command::Envoy => envoy(),
-        Command::Image { version } => image(&version),
+        Command::Image { version, native } => image(&version, native),
         Command::Run(options) => run::run(options).await,
         Command::Send(options) => send::send(options).await,
         Command::Explain(options) => explain::explain(&options),
@@ -55,9 +58,15 @@ fn envoy() -> Result<()> {
     Ok(())
 }
 
-fn image(version: &str) -> Result<()> {
-    let folder = workspace_root().join("target/image");
-    let digest = image::write(&Config::shipped()?.module_file()?, version, &folder)?;
+fn image(version: &str, native: bool) -> Result<()> {
+    let target = workspace_root().join("target");
+    let digest = if native {
+        let [x86_64, aarch64] =
+            ["x86_64", "aarch64"].map(|processor| target.join("portable").join(processor).join("libstigg_segment.so"));
+        image::write_native(&[("amd64", &x86_64), ("arm64", &aarch64)], version, &target.join("image-native"))?
+    } else {
+        image::write(&Config::shipped()?.module_file()?, version, &target.join("image"))?
+    };
     say!("{digest}");
     Ok(())
 }

@@ -58,6 +58,33 @@ fn the_same_module_gives_the_same_image() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn the_native_image_has_the_library_for_each_processor() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let layout = folder.path().join("layout");
+    let libraries = ["amd64", "arm64"].map(|processor| (processor, folder.path().join(processor)));
+    for (processor, library) in &libraries {
+        std::fs::write(library, format!("the library for {processor}"))?;
+    }
+    let libraries = libraries.each_ref().map(|(processor, library)| (*processor, library.as_path()));
+    image::write_native(&libraries, VERSION, &layout)?;
+    // skopeo chooses a processor as a cluster's nodes do.
+    for (processor, library) in libraries {
+        let chosen = folder.path().join(format!("chosen-{processor}"));
+        let from = format!("oci:{}:{VERSION}", layout.display());
+        run("skopeo", ["--override-arch", processor, "copy", &from, &format!("oci:{}", chosen.display())])?;
+        let manifest = manifest(&chosen)?;
+        let layer = blob(&chosen, &manifest["layers"][0])?;
+        let mut files = tar::Archive::new(GzDecoder::new(layer.as_slice()));
+        let mut file = files.entries()?.next().context("no file")??;
+        assert_eq!(file.path()?, Path::new("libstigg_segment.so"));
+        let mut content = Vec::new();
+        std::io::Read::read_to_end(&mut file, &mut content)?;
+        assert_eq!(content, std::fs::read(library)?, "{processor}");
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn the_image_from_a_registry_holds_the_module_and_it_runs() -> Result<()> {
     let registry = Registry::start()?;
