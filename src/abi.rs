@@ -74,6 +74,14 @@ pub fn call_foreign_function(name: &str) -> Result<(), Failed> {
     done(status)
 }
 
+/// The time since 1970, in nanoseconds.
+pub fn get_current_time() -> Result<u64, Failed> {
+    let mut time = 0;
+    // SAFETY: the host writes one number.
+    done(unsafe { proxy_get_current_time_nanoseconds(&mut time) })?;
+    Ok(time)
+}
+
 /// Defines a metric and returns the host's number for it.
 pub fn define_metric(kind: MetricType, name: &str) -> Result<u32, Failed> {
     let mut id = 0;
@@ -145,6 +153,7 @@ unsafe extern "C" {
         results: *mut *mut u8,
         results_size: *mut usize,
     ) -> u32;
+    fn proxy_get_current_time_nanoseconds(time: *mut u64) -> u32;
     fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, id: *mut u32) -> u32;
     fn proxy_increment_metric(id: u32, by: i64) -> u32;
     fn proxy_send_local_response(

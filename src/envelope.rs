@@ -11,8 +11,15 @@ use crate::json::Str;
 /// The longest `messageId` that Segment takes, in characters.
 const MESSAGE_ID_MAX: usize = 100;
 
-/// Keeps Stigg's message ids apart from those of other senders: Segment de-duplicates across all of them.
-const MESSAGE_ID_PREFIX: &str = "stigg-";
+/// Keeps Stigg's message ids apart from those of other senders. Segment drops a call whose id it has seen in the last day,
+/// whichever source of the workspace took the earlier one.
+pub const MESSAGE_ID_PREFIX: &str = "stigg-";
+
+/// What an id that is derived from the event has before the hash.
+const DERIVED: &str = "sha256-";
+
+/// How many hexadecimal digits of a write key's hash name its source.
+const SOURCE_DIGITS: usize = 8;
 
 /// What all calls for one event share.
 #[derive(Debug, Clone, Copy)]
@@ -39,10 +46,14 @@ pub enum UserId<'a> {
 /// A `messageId`. It is the same for every delivery of an event: otherwise a second delivery would be a second event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MessageId<'a> {
+    /// What it starts with: [`MESSAGE_ID_PREFIX`], and the part that keeps two sources apart.
+    pub prefix: &'a str,
     /// Stigg's own, if the event has one that is a string.
     pub stigg: Option<Str<'a>>,
     /// The event. Its SHA-256 takes the place of an id of Stigg's that is missing or too long.
     pub body: &'a [u8],
+    /// The day of arrival, in days since 1970, if nothing in the event tells it from the same thing on another day.
+    pub day: Option<u64>,
 }
 
 /// A call that is also sent, in a batch with the track call.
@@ -111,23 +122,38 @@ impl<'a> UserId<'a> {
 impl<'a> MessageId<'a> {
     /// Stigg's own id, if it fits with `suffix` after it.
     pub fn usable(self, suffix: &str) -> Option<Str<'a>> {
-        let room = MESSAGE_ID_MAX.saturating_sub(MESSAGE_ID_PREFIX.len()).saturating_sub(suffix.len());
-        self.stigg.filter(|id| !id.is_empty() && id.chars() <= room)
+        self.stigg.filter(|id| !id.is_empty() && id.chars() <= self.room(suffix))
+    }
+
+    /// How many characters there are between the prefix and `suffix`.
+    fn room(self, suffix: &str) -> usize {
+        MESSAGE_ID_MAX.saturating_sub(self.prefix.len()).saturating_sub(suffix.len())
     }
 
     fn write(self, suffix: &str, out: &mut Vec<u8>) {
-        out.extend_from_slice(MESSAGE_ID_PREFIX.as_bytes());
+        out.extend_from_slice(self.prefix.as_bytes());
         match self.usable(suffix) {
             Some(id) => out.extend_from_slice(id.raw()),
             None => {
-                out.extend_from_slice(b"sha256-");
-                out.extend(Sha256::digest(self.body).iter().flat_map(|byte| [hex(byte >> 4), hex(byte & 0x0F)]));
+                out.extend_from_slice(DERIVED.as_bytes());
+                let mut hash = Sha256::new_with_prefix(self.body);
+                if let Some(day) = self.day {
+                    hash.update(format!("\n{day}"));
+                }
+                let digits = self.room(suffix).saturating_sub(DERIVED.len());
+                out.extend(hex(&hash.finalize()).take(digits));
             }
         }
         out.extend_from_slice(suffix.as_bytes());
     }
 }
 
-fn hex(digit: u8) -> u8 {
-    b"0123456789abcdef".get(usize::from(digit)).copied().unwrap_or_default()
+/// The part of a `messageId` that names a source of Segment's: the first digits of the SHA-256 of its write key.
+pub fn source_of(write_key: &str) -> String {
+    hex(&Sha256::digest(write_key)).take(SOURCE_DIGITS).map(char::from).collect()
+}
+
+fn hex(bytes: &[u8]) -> impl Iterator<Item = u8> {
+    let digit = |digit: u8| b"0123456789abcdef".get(usize::from(digit)).copied().unwrap_or_default();
+    bytes.iter().flat_map(move |byte| [digit(byte >> 4), digit(byte & 0x0F)])
 }

@@ -3,6 +3,7 @@
 //! The body is held until it is complete, by its last byte or by trailers. Then it is mapped, once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::{Config, Environment, Shell};
 use crate::headers::{Changes, without_query};
@@ -10,6 +11,8 @@ use crate::json;
 use crate::mapping::Call;
 use crate::reply::{Excess, Limit, Rejection, Reply};
 use crate::verify::{SECRET_HEADER, Verdict};
+
+const SECONDS_PER_DAY: u64 = 86_400;
 
 /// The longest `type` that is logged, in bytes. Stigg's longest has 40.
 const EVENT_TYPE_MAX: usize = 64;
@@ -91,13 +94,13 @@ impl Filter {
         }
     }
 
-    /// The body is complete.
-    pub fn complete(&mut self, body: &[u8]) -> Step {
+    /// The body is complete. `now` reads the host's clock: the time since 1970.
+    pub fn complete(&mut self, body: &[u8], now: impl FnOnce() -> Option<Duration>) -> Step {
         if self.replied {
             return Step::Wait;
         }
         let Some(environment) = self.environment.clone() else { return self.reject(Rejection::Internal) };
-        match self.map(&environment, body) {
+        match self.map(&environment, body, now) {
             Ok(call) => {
                 let content_length = Some(call.size(body.len()).to_string());
                 let admitted = self.config.shell == Shell::Native;
@@ -166,15 +169,19 @@ impl Filter {
         Ok(environment)
     }
 
-    fn map(&mut self, environment: &Environment, body: &[u8]) -> Result<Call, Reply> {
+    fn map(
+        &mut self,
+        environment: &Environment,
+        body: &[u8],
+        now: impl FnOnce() -> Option<Duration>,
+    ) -> Result<Call, Reply> {
         check_body_size(environment, body.len())?;
         if body.is_empty() {
             return Err(Rejection::EmptyBody.into());
         }
         let event_type = &mut self.event_type;
-        let call = environment.mapping.map(body, |kind| {
-            *event_type = Some(json::start(kind, EVENT_TYPE_MAX).to_vec());
-        })?;
+        let see_type = |kind: &[u8]| *event_type = Some(json::start(kind, EVENT_TYPE_MAX).to_vec());
+        let call = environment.mapping.map(body, see_type, || now()?.as_secs().checked_div(SECONDS_PER_DAY))?;
         let (size, limit) = (call.size(body.len()), environment.max_call_bytes);
         if size > limit { Err(Rejection::CallTooLarge(Excess { size, limit }).into()) } else { Ok(call) }
     }

@@ -2,6 +2,7 @@
 //! decides nothing.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use crate::metrics::Metric;
 
@@ -36,6 +37,9 @@ pub trait Host {
 
     /// Puts `body` in place of the held one.
     fn replace_request_body(&mut self, body: &[u8]) -> Result<(), Failed>;
+
+    /// The time since 1970, in UTC.
+    fn now(&self) -> Option<Duration>;
 
     /// A value of the gateway's filter state.
     fn filter_state(&self, key: &str) -> Option<Vec<u8>>;

@@ -41,8 +41,8 @@
 //! assert!(matches!(step, Step::SendHeaders(_)));
 //!
 //! let event = br#"{"type":"customer.payment_failed","messageId":"m-1","customer":{"id":"acme"}}"#;
-//! let Step::Forward(_, call) = filter.complete(event) else { panic!("no call") };
-//! assert!(call.head.starts_with(br#"{"event":"customer_payment_failed","userId":"acme","messageId":"stigg-m-1","#));
+//! let Step::Forward(_, call) = filter.complete(event, || None) else { panic!("no call") };
+//! assert!(call.head.starts_with(br#"{"event":"customer_payment_failed","userId":"acme","messageId":"stigg-3eb1bd43-m-1","#));
 //! # Ok::<(), stigg_segment::config::Error>(())
 //! ```
 

@@ -27,6 +27,8 @@ pub struct Choices {
     pub constants: Vec<u8>,
     /// The calls that are also sent.
     pub also: Vec<Also>,
+    /// What every `messageId` starts with.
+    pub message_id_prefix: String,
 }
 
 /// A place where a customer's id can be.
@@ -60,6 +62,7 @@ pub struct Mapping {
     properties: Vec<Redaction>,
     constants: Vec<u8>,
     also: Vec<Also>,
+    message_id_prefix: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,16 +157,22 @@ impl Mapping {
             properties: choices.properties,
             constants: choices.constants,
             also: choices.also,
+            message_id_prefix: choices.message_id_prefix,
         }
     }
 
     /// Makes the call for the event in `body`. `see_type` is told the event's type, as it is written, as soon as it is
-    /// known.
+    /// known. `day` is asked for the day in UTC, in days since 1970, if the event has neither an id nor a time.
     ///
     /// # Errors
     /// The answer, if there is no call.
-    pub fn map(&self, body: &[u8], see_type: impl FnOnce(&[u8])) -> Result<Call, Reply> {
-        let Found { event, kind, place, envelope } = self.find(body, see_type)?;
+    pub fn map(
+        &self,
+        body: &[u8],
+        see_type: impl FnOnce(&[u8]),
+        day: impl FnOnce() -> Option<u64>,
+    ) -> Result<Call, Reply> {
+        let Found { event, kind, place, envelope } = self.find(body, see_type, day)?;
         let is_batch = !self.also.is_empty();
         let mut head = Vec::with_capacity(512);
         if is_batch {
@@ -189,7 +198,7 @@ impl Mapping {
     /// # Errors
     /// The answer, if there is no call.
     pub fn origins<'a>(&'a self, body: &'a [u8]) -> Result<Origins<'a>, Reply> {
-        let Found { kind, place, envelope, .. } = self.find(body, |_| ())?;
+        let Found { kind, place, envelope, .. } = self.find(body, |_| (), || None)?;
         Ok(Origins {
             user_id: &place.path,
             user_id_is_number: matches!(envelope.user_id, UserId::Number(_)),
@@ -200,12 +209,22 @@ impl Mapping {
         })
     }
 
+    /// What the ids of all calls start with.
+    pub fn message_id_prefix(&self) -> &str {
+        &self.message_id_prefix
+    }
+
     /// Where a customer's id is looked for, in this order.
     pub fn user_id_paths(&self) -> impl Iterator<Item = &Path> {
         self.user_id.iter().map(|place| &place.path)
     }
 
-    fn find<'a>(&'a self, body: &'a [u8], see_type: impl FnOnce(&[u8])) -> Result<Found<'a>, Reply> {
+    fn find<'a>(
+        &'a self,
+        body: &'a [u8],
+        see_type: impl FnOnce(&[u8]),
+        day: impl FnOnce() -> Option<u64>,
+    ) -> Result<Found<'a>, Reply> {
         let event = self.wanted.read(body).map_err(|unreadable| match unreadable {
             Unreadable::Malformed(malformed) => {
                 let (line, column) = malformed.line_and_column(body);
@@ -235,9 +254,12 @@ impl Mapping {
         }
         let Some((user_id, place)) = found else { return Err(Ignored::NoCustomer.into()) };
         let kind = kind.filter(|kind| self.event_name.names(*kind)).ok_or(Rejection::InvalidType)?;
+        let is_absent = |slot| matches!(event.get(slot), None | Some(Value::Null));
+        let is_like_an_earlier_one = is_absent(self.message_id) && is_absent(self.timestamp);
+        let day = if is_like_an_earlier_one { day() } else { None };
         let envelope = Envelope {
             user_id,
-            message_id: MessageId { stigg: string(self.message_id), body },
+            message_id: MessageId { prefix: &self.message_id_prefix, stigg: string(self.message_id), body, day },
             timestamp: string(self.timestamp).filter(|timestamp| rfc3339::is_date_time(&timestamp.decoded())),
             constants: &self.constants,
         };

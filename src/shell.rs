@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
-use log::{error, warn};
+use log::{error, info, warn};
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{self, BufferType, ContextType, MapType, MetricType};
 
@@ -36,6 +37,9 @@ impl RootContext for Root {
         let text = abi::get_buffer(BufferType::PluginConfiguration, size).ok();
         match Config::load(Shell::Wasm, size, text.as_deref(), |name| std::env::var(name)) {
             Ok(config) => {
+                for note in &config.notes {
+                    info!("{note}");
+                }
                 for warning in &config.warnings {
                     warn!("{warning}");
                 }
@@ -126,6 +130,10 @@ impl Host for ProxyWasm {
 
     fn replace_request_body(&mut self, body: &[u8]) -> Result<(), Failed> {
         abi::set_buffer(BufferType::HttpRequestBody, 0, usize::MAX, body)
+    }
+
+    fn now(&self) -> Option<Duration> {
+        abi::get_current_time().ok().map(Duration::from_nanos)
     }
 
     fn filter_state(&self, key: &str) -> Option<Vec<u8>> {

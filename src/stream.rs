@@ -76,9 +76,9 @@ impl Stream {
         let Some(filter) = &mut self.filter else { return Action::Pause };
         let size = self.body_size;
         let step = match filter.body_so_far(size) {
-            Step::Wait if size == 0 => filter.complete(&[]),
+            Step::Wait if size == 0 => filter.complete(&[], || None),
             Step::Wait => match host.request_body(size) {
-                Ok(body) => filter.complete(&body),
+                Ok(body) => filter.complete(&body, || host.now()),
                 Err(Failed) => filter.reject(Rejection::Internal),
             },
             over_the_limit => over_the_limit,

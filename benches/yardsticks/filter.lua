@@ -7,7 +7,6 @@ local byte, sub, find, char, concat = string.byte, string.sub, string.find, stri
 local MAX_BODY_BYTES = 524288
 local MAX_EVENT_BYTES = 32768
 local MESSAGE_ID_MAX = 100
-local MESSAGE_ID_PREFIX = "stigg-"
 local NAME, VERSION = "stigg-segment-filter", "0.1.0"
 local SECRET_HEADER = "stigg-webhooks-secret"
 local CONSTANTS = '","context":{"library":{"name":"' .. NAME .. '","version":"' .. VERSION .. '"}},"properties":'
@@ -352,14 +351,21 @@ local function event_name(kind, escaped)
   return concat(out)
 end
 
-local function message_id(s, member)
+local MESSAGE_ID_PREFIX = "stigg-" .. sub(sha256(WRITE_KEY), 1, 8) .. "-"
+
+local function is_absent(s, member)
+  return not member or sub(s, member.first, member.last) == "null"
+end
+
+local function message_id(s, member, timestamp)
   local id = text(s, member)
   if id then
     local _, continuing = string.gsub(member.escaped and decoded(id) or id, "[\128-\191]", "")
     local size = #(member.escaped and decoded(id) or id) - continuing
     if size > 0 and size <= MESSAGE_ID_MAX - #MESSAGE_ID_PREFIX then return id end
   end
-  return "sha256-" .. sha256(s)
+  if is_absent(s, member) and is_absent(s, timestamp) then s = s .. "\n" .. math.floor(os.time() / 86400) end
+  return "sha256-" .. sub(sha256(s), 1, MESSAGE_ID_MAX - #MESSAGE_ID_PREFIX - 7)
 end
 
 local function reject(status, code, message)
@@ -400,7 +406,7 @@ local function map(s)
   local head = concat({
     '{"event":"', event_name(kind, event.type.escaped),
     '","userId":"', user,
-    '","messageId":"', MESSAGE_ID_PREFIX, message_id(s, event.messageId),
+    '","messageId":"', MESSAGE_ID_PREFIX, message_id(s, event.messageId, event.timestamp),
     timestamp and '","timestamp":"' or "", timestamp or "",
     CONSTANTS,
   })

@@ -7,6 +7,8 @@ const http = require('node:http');
 
 const { SEGMENT_URL, SEGMENT_WRITE_KEY, STIGG_WEBHOOK_SECRET, STIGG_WEBHOOK_SECRET_PREVIOUS } = process.env;
 const SECRETS = [STIGG_WEBHOOK_SECRET, STIGG_WEBHOOK_SECRET_PREVIOUS].filter(Boolean).map((secret) => Buffer.from(secret));
+const sha256 = (text) => crypto.createHash('sha256').update(text).digest('hex');
+const SOURCE = sha256(SEGMENT_WRITE_KEY).slice(0, 8);
 const AUTHORIZATION = `Basic ${Buffer.from(`${SEGMENT_WRITE_KEY}:`).toString('base64')}`;
 const LIBRARY = { name: 'stigg-segment-filter', version: '0.1.0' };
 const MAX_BODY_BYTES = 512 * 1024;
@@ -53,11 +55,12 @@ function map(body) {
   if (typeof event.type !== 'string' || event.type === '') {
     throw new Rejection(400, 'invalid_type', 'type is not a non-empty string.');
   }
-  const own = typeof event.messageId === 'string' && event.messageId !== '' && event.messageId.length <= 94;
+  const own = typeof event.messageId === 'string' && event.messageId !== '' && event.messageId.length <= 85;
+  const day = (event.messageId ?? event.timestamp) == null ? `\n${Math.floor(Date.now() / 86_400_000)}` : '';
   const call = JSON.stringify({
     event: event.type.replaceAll('.', '_'),
     userId: String(id),
-    messageId: `stigg-${own ? event.messageId : `sha256-${crypto.createHash('sha256').update(body).digest('hex')}`}`,
+    messageId: `stigg-${SOURCE}-${own ? event.messageId : `sha256-${sha256(body + day)}`}`,
     timestamp: DATE_TIME.test(event.timestamp) ? event.timestamp : undefined,
     context: { library: LIBRARY },
     properties: event,

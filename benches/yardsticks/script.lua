@@ -13,7 +13,7 @@ function envoy_on_request(handle)
     handle:respond({ [":status"] = "204" }, "")
     return
   end
-  local call = '{"event":"' .. kind:gsub("%.", "_") .. '","userId":"' .. customer .. '","messageId":"stigg-' .. message
+  local call = '{"event":"' .. kind:gsub("%.", "_") .. '","userId":"' .. customer .. '","messageId":"stigg-4d471f88-' .. message
     .. '","timestamp":"' .. timestamp .. '","context":{"library":{"name":"stigg-segment-filter","version":"0.1.0"}},"properties":'
     .. event .. "}"
   body:setBytes(call)

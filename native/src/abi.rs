@@ -94,6 +94,7 @@ enum Part {
 #[derive(Clone, Copy)]
 #[repr(u32)]
 pub enum Level {
+    Info = 2,
     Warning = 3,
     Error = 4,
 }

@@ -10,6 +10,7 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use stigg_segment::config::{Config, Shell};
 use stigg_segment::host::{Failed, Host};
@@ -29,6 +30,7 @@ impl Filter {
     fn new(envoy: &Configuring, json: &[u8]) -> Option<Self> {
         match Config::load(Shell::Native, json.len(), Some(json), |name| std::env::var(name)) {
             Ok(config) => {
+                config.notes.iter().for_each(|note| abi::log(Level::Info, note));
                 config.warnings.iter().for_each(|warning| abi::log(Level::Warning, warning));
                 let metrics = Registry::new(|metric| envoy.define(&metric.family(), metric.labels()));
                 Some(Filter { config: Arc::new(config), metrics })
@@ -147,6 +149,10 @@ impl Host for Native<'_> {
 
     fn replace_request_body(&mut self, body: &[u8]) -> Result<(), Failed> {
         self.envoy.replace_body(body)
+    }
+
+    fn now(&self) -> Option<Duration> {
+        SystemTime::now().duration_since(UNIX_EPOCH).ok()
     }
 
     fn filter_state(&self, key: &str) -> Option<Vec<u8>> {

@@ -1,13 +1,19 @@
 //! The fields that make the mapping's [`Choices`].
 
 use super::fields::{Error, Field, Fields};
-use crate::envelope::Also;
+use crate::envelope::{Also, MESSAGE_ID_PREFIX};
 use crate::event_name::{EventName, Style};
 use crate::identity::{NAME, VERSION};
 use crate::mapping::{Choices, EventTypes, Place};
 use crate::path::{Path, Step, is_number};
 use crate::pattern::Pattern;
 use crate::redact::{Listed, Redaction};
+
+/// The field that names the source of Segment's.
+pub const SOURCE: &str = "source";
+
+/// The longest name of a source, in characters.
+const SOURCE_MAX: usize = 32;
 
 /// The field of what is left out of an event.
 pub const PROPERTIES: &str = "properties";
@@ -27,6 +33,7 @@ pub struct MappingFields<'a> {
     context: Option<Field<'a>>,
     integrations: Option<Field<'a>>,
     also: Option<Field<'a>>,
+    source: Option<Field<'a>>,
 }
 
 impl<'a> MappingFields<'a> {
@@ -41,11 +48,13 @@ impl<'a> MappingFields<'a> {
             context: fields.take("context"),
             integrations: fields.take("integrations"),
             also: fields.take("also"),
+            source: fields.take(SOURCE),
         }
     }
 
-    /// Checks them.
-    pub fn check(self, warnings: &mut Vec<String>) -> Result<Choices, Error> {
+    /// Checks them. `source` names the source of Segment's if the field of that name does not.
+    pub fn check(self, source: Option<String>, warnings: &mut Vec<String>) -> Result<Choices, Error> {
+        let source = self.source.map(self::source).transpose()?.or(source);
         let also = self.also.map(also).transpose()?.unwrap_or_default();
         if !also.is_empty() {
             warnings.push(
@@ -65,7 +74,28 @@ impl<'a> MappingFields<'a> {
             properties,
             constants: constants(self.context, self.integrations)?,
             also,
+            message_id_prefix: match source {
+                Some(source) => format!("{MESSAGE_ID_PREFIX}{source}-"),
+                None => {
+                    warnings.push(format!(
+                        "{SOURCE}: it is not set, and the write key is not known here, so the ids of calls do not name \
+                         the source; Segment drops a call if another source of the workspace has had one with its id"
+                    ));
+                    MESSAGE_ID_PREFIX.to_owned()
+                }
+            },
         })
+    }
+}
+
+/// The name of a source, as a part of message ids.
+fn source(field: Field<'_>) -> Result<String, Error> {
+    let name = field.text()?;
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if (1..=SOURCE_MAX).contains(&name.len()) && name.chars().all(is_part) {
+        Ok(name)
+    } else {
+        Err(field.error(&format!("expected 1 to {SOURCE_MAX} letters, digits, `-` or `_`")))
     }
 }
 

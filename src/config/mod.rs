@@ -56,6 +56,8 @@ pub struct Config {
     environments: Environments,
     /// What is legal but probably not meant, one line each.
     pub warnings: Vec<String>,
+    /// What an operator should know, one line each.
+    pub notes: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +66,33 @@ enum Environments {
     One(Arc<Environment>),
     /// One environment for each of these paths.
     ByPath(Vec<(String, Arc<Environment>)>),
+}
+
+impl Environments {
+    /// Each environment with its path.
+    fn all(&self) -> impl Iterator<Item = (&str, &Environment)> {
+        let (one, by_path) = match self {
+            Environments::One(environment) => (Some(("every path", environment.as_ref())), [].as_slice()),
+            Environments::ByPath(by_path) => (None, by_path.as_slice()),
+        };
+        one.into_iter().chain(by_path.iter().map(|(path, environment)| (path.as_str(), environment.as_ref())))
+    }
+
+    /// Warns if an event that two environments get would have the same id in both.
+    fn with_equal_ids(&self) -> Option<String> {
+        let prefix = |environment: &Environment| environment.mapping.message_id_prefix().to_owned();
+        let mut first = std::collections::BTreeMap::new();
+        let mut equal = self.all().filter_map(|(path, environment)| {
+            let earlier = *first.entry(prefix(environment)).or_insert(path);
+            (earlier != path).then_some((earlier, path))
+        });
+        let (one, other) = equal.next()?;
+        Some(format!(
+            "{ENVIRONMENTS}: the ids of calls start the same for {one} and {other}; Segment drops a call whose id it has \
+             seen, so if both get the same event, one is lost; give each its own {}",
+            choices::SOURCE
+        ))
+    }
 }
 
 /// The settings for the webhooks of one of Stigg's environments.
@@ -138,8 +167,14 @@ impl Config {
                 Environments::ByPath(by_path)
             }
         };
+        warnings.extend(environments.with_equal_ids());
+        let notes = environments.all().map(|(path, environment)| {
+            let prefix = environment.mapping.message_id_prefix();
+            fields::one_line(&format!("{path}: the ids of calls start with {prefix}"))
+        });
+        let notes = notes.collect();
         let warnings = warnings.iter().map(|warning| fields::one_line(warning)).collect();
-        Ok(Config { shell, hold_request_headers, environments, warnings })
+        Ok(Config { shell, hold_request_headers, environments, warnings, notes })
     }
 
     /// The environment for a request's path, without its query.
@@ -206,9 +241,10 @@ fn environment<'a>(
     if max_call_bytes > MAX_CALL_BYTES {
         warnings.push(format!("max_call_bytes: Segment rejects calls over {MAX_CALL_BYTES} bytes"));
     }
+    let (authorization, source) = secrets::authorization(write_key, env, warnings)?.unzip();
     Ok(Environment {
-        mapping: Mapping::new(choices.check(warnings)?),
-        authorization: secrets::authorization(write_key, env, warnings)?,
+        mapping: Mapping::new(choices.check(source, warnings)?),
+        authorization,
         verification: secrets::verification(webhook_secret, env, warnings)?,
         max_body_bytes,
         max_call_bytes,

@@ -6,6 +6,7 @@ use base64ct::{Base64, Encoding};
 
 use super::Shell;
 use super::fields::{Error, Field, is_name};
+use crate::envelope::source_of;
 use crate::secret::Secret;
 use crate::verify::Verification;
 
@@ -35,12 +36,12 @@ pub struct Variables<'a> {
     pub shell: Shell,
 }
 
-/// The `authorization` header; `None` if the gateway sets it.
+/// The `authorization` header, and the part of message ids that the write key makes; `None` if the gateway sets the header.
 pub fn authorization(
     field: Option<Field<'_>>,
     env: &Variables<'_>,
     warnings: &mut Vec<String>,
-) -> Result<Option<Secret>, Error> {
+) -> Result<Option<(Secret, String)>, Error> {
     let write_key = match field {
         None => one_of_these(WRITE_KEY, &[WRITE_KEY_VARIABLE.to_owned()], env)?.concat(),
         Some(field) if field.as_text().as_deref() == Some("gateway") => return Ok(None),
@@ -54,7 +55,8 @@ pub fn authorization(
         ));
     }
     // Basic authentication: the key is the user name, and the password is empty.
-    Ok(Some(Secret::new(format!("Basic {}", Base64::encode_string(format!("{write_key}:").as_bytes())))))
+    let header = Secret::new(format!("Basic {}", Base64::encode_string(format!("{write_key}:").as_bytes())));
+    Ok(Some((header, source_of(&write_key))))
 }
 
 fn write_key(field: &Field<'_>, env: &Variables<'_>) -> Result<String, Error> {

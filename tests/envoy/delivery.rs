@@ -61,7 +61,7 @@ async fn an_event_survives_a_broken_connection() -> Result<()> {
         edge.segment.script([broken]);
         assert_eq!(edge.send_event(EVENT).await?.status, 200);
         // It does not matter whether the first one was accepted: Segment removes duplicates by the id.
-        assert_eq!(message_ids(&edge.segment), ["stigg-m-1", "stigg-m-1"]);
+        assert_eq!(message_ids(&edge.segment), [message_id("m-1"), message_id("m-1")]);
     }
     Ok(())
 }
@@ -79,6 +79,27 @@ async fn an_event_keeps_its_message_id_however_often_it_is_delivered() -> Result
         assert_eq!(ids.len(), 4);
         assert!(ids[0].is_string() && ids.iter().all(|id| *id == ids[0]), "{ids:?}");
     }
+    Ok(())
+}
+
+/// As the page on rotation says: `source` takes the part that the old key made.
+#[tokio::test]
+async fn an_event_keeps_its_message_id_while_the_write_key_is_rotated() -> Result<()> {
+    let old = Edge::start().await?;
+    old.send_event(EVENT).await?;
+    let line = old.envoy.wait_for_log("the ids of calls start with stigg-", PATIENCE).await?;
+    let (_, part) = line.split_once("start with stigg-").unwrap();
+    let part = part.split('-').next().unwrap();
+    let rotated = |config: Config| {
+        config.edit_plugin_configuration(|own| {
+            own["write_key"] = json!({ "value": "abcdefghijklmnopqrstuvwxyz012345" });
+            own["source"] = json!(part);
+        })
+    };
+    let new = Edge::start_with(rotated).await?;
+    new.send_event(EVENT).await?;
+    assert_eq!(message_ids(&old.segment), message_ids(&new.segment));
+    assert_ne!(old.segment.calls()[0].write_key, new.segment.calls()[0].write_key);
     Ok(())
 }
 

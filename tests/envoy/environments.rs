@@ -32,6 +32,7 @@ async fn edge() -> Result<Edge> {
                 STAGING: {
                     "webhook_secret": { "value": ["secret-of-staging", "former-secret-of-staging"] },
                     "write_key": { "value": "key-of-staging" },
+                    "source": "staging",
                     "events": { "allow": ["customer.*"] },
                     "properties": { "remove": ["customer.email"] },
                     "also": ["identify", "group"],
@@ -68,6 +69,33 @@ async fn each_environment_has_its_own_secret_and_write_key() -> Result<()> {
     Ok(())
 }
 
+/// Segment drops a call whose id it has seen, whichever source had it.
+#[tokio::test]
+async fn an_event_that_two_environments_get_is_two_calls() -> Result<()> {
+    let edge = edge().await?;
+    for (path, secret) in [(PRODUCTION, "secret-of-production"), (STAGING, "secret-of-staging")] {
+        for _ in 0..2 {
+            assert_eq!(send(&edge, path, secret, EVENT).await?.status, 200);
+        }
+    }
+    let id = |call: &sandbox::segment::Call| match &call.json()["batch"][0]["messageId"] {
+        Value::Null => call.json()["messageId"].to_string(),
+        in_a_batch => in_a_batch.to_string(),
+    };
+    let ids: Vec<_> = edge.segment.calls().iter().map(id).collect();
+    assert_eq!((&ids[0], &ids[2]), (&ids[1], &ids[3]), "each delivery has the same id");
+    assert_ne!(ids[0], ids[2]);
+    // The log names the parts.
+    let log = edge.envoy.log();
+    for part in [
+        format!("{STAGING}: the ids of calls start with stigg-staging-"),
+        format!("{PRODUCTION}: the ids of calls start with {}", &ids[0][1..16]),
+    ] {
+        assert!(log.contains(&part), "{part}: {log}");
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn each_environment_sends_the_events_it_chose() -> Result<()> {
     let edge = edge().await?;
@@ -99,8 +127,9 @@ async fn each_environment_sends_the_events_it_chose() -> Result<()> {
         assert!(call.header("content-length").is_none_or(|length| length == call.body.len().to_string()));
         let batch = call.json()["batch"].as_array().unwrap().clone();
         let told: Vec<_> = batch.iter().map(|call| [&call["type"], &call["messageId"], &call["userId"]]).collect();
-        let expected = [("track", "stigg-m"), ("identify", "stigg-m-identify"), ("group", "stigg-m-group")];
-        let expected = expected.map(|(kind, id)| [json!(kind), json!(id), json!("acme")]);
+        let expected = [("track", ""), ("identify", "-identify"), ("group", "-group")];
+        let expected =
+            expected.map(|(kind, suffix)| [json!(kind), json!(format!("stigg-staging-m{suffix}")), json!("acme")]);
         assert_eq!(told, expected.iter().map(|call| [&call[0], &call[1], &call[2]]).collect::<Vec<_>>());
         assert_eq!(batch[1]["traits"], json!({ "name": "Acme" }));
     }

@@ -109,7 +109,7 @@ fn wrong_values(right: &Value) -> Vec<Value> {
 async fn openings(change: impl FnOnce(Config) -> Result<Config>) -> Result<Option<Vec<String>>> {
     let segment = Segment::start().await?;
     segment.behave_with(|call| {
-        let takes = call.json()["messageId"] != format!("stigg-{NOT_TAKEN}");
+        let takes = call.json()["messageId"] != message_id(NOT_TAKEN);
         if takes { Behaviour::Accept } else { Behaviour::status(400) }
     });
     let options = Options { patience: Duration::from_secs(15), log_level: "off".to_owned(), ..options() };
@@ -140,7 +140,7 @@ async fn openings(change: impl FnOnce(Config) -> Result<Config>) -> Result<Optio
     let mut open = Vec::new();
     let mut statuses = asked.join_all().await;
     statuses.sort_by_key(|(n, _)| *n);
-    let is_taken = segment.accepted().iter().any(|call| call.json()["messageId"] == format!("stigg-{TAKEN}"));
+    let is_taken = segment.accepted().iter().any(|call| call.json()["messageId"] == message_id(TAKEN));
     for (n, status) in statuses {
         match status {
             Err(_) => open.push(format!("request {n} has no answer after {BOUND:?}")),
@@ -156,7 +156,7 @@ async fn openings(change: impl FnOnce(Config) -> Result<Config>) -> Result<Optio
     }
     for call in calls {
         let body = call.json();
-        let mapped = [TAKEN, NOT_TAKEN].iter().find(|id| body["messageId"] == format!("stigg-{id}"));
+        let mapped = [TAKEN, NOT_TAKEN].iter().find(|id| body["messageId"] == message_id(id));
         let is_call = mapped.is_some_and(|id| {
             body["event"] == "customer_payment_failed"
                 && body["userId"] == "acme"

@@ -1,9 +1,17 @@
 //! The events, each with the call that it must become.
 
+use std::time::UNIX_EPOCH;
+
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use tests::cases::message_id;
 
 use super::dice::Dice;
+
+/// The day, in days since 1970.
+fn today() -> u64 {
+    UNIX_EPOCH.elapsed().unwrap().as_secs() / 86_400
+}
 
 /// One event, different from all others.
 pub struct Event {
@@ -33,8 +41,8 @@ pub struct Envelope {
     pub event: String,
     /// The customer's id.
     pub user_id: String,
-    /// The id by which Segment removes duplicates.
-    pub message_id: String,
+    /// The id by which Segment removes duplicates: one of these.
+    pub message_ids: Vec<String>,
     /// When it happened, if the event says so.
     pub timestamp: Value,
 }
@@ -92,7 +100,7 @@ const PROPERTIES: [&str; 10] = [
 ];
 
 /// The longest `messageId` that fits into Segment's 100 characters after the filter's prefix.
-const LONGEST_MESSAGE_ID: usize = 94;
+const LONGEST_MESSAGE_ID: usize = 85;
 
 /// The key of the number in a body, which identifies the event in every case.
 const NUMBER: &str = r#""ledgerNumber":"#;
@@ -125,7 +133,7 @@ impl Event {
         ];
 
         let id = format!("{number}-3f0c");
-        let (written, message_id) = match dice.below(12) {
+        let (stiggs, id) = match dice.below(12) {
             0 => (None, None),
             1 => (Some("null".to_owned()), None),
             2 => (Some(format!("\"{id:x>0$}\"", LONGEST_MESSAGE_ID + 1)), None),
@@ -133,23 +141,28 @@ impl Event {
             4 => (Some(format!(r#""{number}-\u0033f0c""#)), Some(id)),
             _ => (Some(format!("\"{id}\"")), Some(id)),
         };
-        fields.extend(written.map(|id| format!(r#""messageId":{id}"#)));
+        let mut has_neither = matches!(stiggs.as_deref(), None | Some("null"));
+        fields.extend(stiggs.map(|id| format!(r#""messageId":{id}"#)));
 
         let mut timestamp = Value::Null;
         if dice.one_in(2) {
             let (written, valid) = *dice.pick(&TIMESTAMPS);
             fields.push(format!(r#""timestamp":{written}"#));
+            has_neither &= written == "null";
             if valid {
                 timestamp = json!(written.trim_matches('"'));
             }
         }
 
         let body = body(number, fields, dice);
-        let message_id = match message_id {
-            Some(id) => format!("stigg-{id}"),
-            None => format!("stigg-sha256-{:x}", Sha256::digest(&body)),
+        let derived = |after: String| message_id(&format!("sha256-{:x}", Sha256::digest(format!("{body}{after}"))));
+        let message_ids = match id {
+            Some(id) => vec![message_id(&id)],
+            // It may arrive today or, if the test runs at midnight, tomorrow.
+            None if has_neither => (0..2).map(|later| derived(format!("\n{}", today() + later))).collect(),
+            None => vec![derived(String::new())],
         };
-        let envelope = Envelope { event: kind.replace('.', "_"), user_id: user_id.to_owned(), message_id, timestamp };
+        let envelope = Envelope { event: kind.replace('.', "_"), user_id: user_id.to_owned(), message_ids, timestamp };
         Event { number, body, about: About::Customer(envelope) }
     }
 

@@ -1,6 +1,7 @@
 //! The mapping, as its specification reads: a webhook's body in, a track call, a 204 or a rejection out.
 
 use serde_json::{Value, json};
+use stigg_segment::config::Config;
 use stigg_segment::filter::Step;
 use tests::fixtures::{Fixture, fixtures};
 use tests::outcome::*;
@@ -139,8 +140,8 @@ fn the_message_id_is_stiggs_with_a_prefix() {
 
 #[test]
 fn without_a_usable_message_id_one_is_derived_from_the_body() {
-    let body = r#"{"type":"a","customer":{"id":"c"}}"#;
-    let digest = "stigg-sha256-01c71983cf60dacd9c569ab311a7564b3577acddf3df799ad2f3e4eccf63debf";
+    let body = r#"{"type":"a","customer":{"id":"c"},"timestamp":"2026-01-02T03:04:05Z"}"#;
+    let digest = "stigg-sha256-4880f5184d1531d9fc467bad0931f91bc1a0704181f571b2e1d56ae8ed5cda2b";
     assert_eq!(call(body)["messageId"], digest);
     assert_eq!(call(body)["messageId"], digest);
     assert_ne!(call(format!("{body} "))["messageId"], digest);
@@ -152,6 +153,46 @@ fn without_a_usable_message_id_one_is_derived_from_the_body() {
 
 fn is_digest(message_id: &Value) -> bool {
     message_id.as_str().unwrap().strip_prefix("stigg-sha256-").is_some_and(|digest| digest.len() == 64)
+}
+
+/// The same thing can happen to a customer again. Without an id and a time, only the day tells it apart.
+#[test]
+fn an_event_without_an_id_and_a_time_is_another_one_on_another_day() {
+    let body = r#"{"type":"a","customer":{"id":"c"},"messageId":null}"#;
+    let config = Config::parse(br#"{"write_key":"gateway"}"#, |_| Ok("s".to_owned())).unwrap();
+    let environment = config.environment(b"/").unwrap();
+    let head = |body: &str, day| environment.mapping.map(body.as_bytes(), |_| (), || day).unwrap().head;
+    assert_eq!(head(body, Some(1)), head(body, Some(1)));
+    assert_ne!(head(body, Some(1)), head(body, Some(2)));
+    assert_ne!(head(body, Some(1)), head(body, None), "a host without a clock");
+    for told_apart in [body.replace("null", "\"m\""), body.replace("null", "null,\"timestamp\":7")] {
+        assert_eq!(head(&told_apart, Some(1)), head(&told_apart, Some(2)), "{told_apart}");
+    }
+}
+
+/// Segment drops an id that any source of the workspace has had.
+#[test]
+fn message_ids_name_the_source() {
+    let id = |settings: &str, event: &str| call_with(settings, event)["messageId"].as_str().unwrap().to_owned();
+    let event = r#"{"type":"a","customer":{"id":"c"},"messageId":"m"}"#;
+    // `printf %s k | sha256sum`
+    assert_eq!(id(r#"{"write_key":{"value":"k"}}"#, event), "stigg-8254c329-m");
+    assert_eq!(id(r#"{"write_key":{"value":"k"},"source":"eu-1_a"}"#, event), "stigg-eu-1_a-m");
+    assert_eq!(id(r#"{"write_key":"gateway","source":"main"}"#, event), "stigg-main-m");
+    assert_eq!(id(r#"{"write_key":"gateway"}"#, event), "stigg-m");
+    // Segment's limit of 100 characters holds, and a derived id keeps at least 128 bits of the hash.
+    let source = "s".repeat(32);
+    let settings = format!(r#"{{"write_key":"gateway","source":"{source}","also":["identify"]}}"#);
+    for (stiggs, kept) in [(61, true), (62, false)] {
+        let long = event.replace("\"m\"", &format!("\"{}\"", "m".repeat(stiggs)));
+        let batch = call_with(&settings, &long);
+        for (call, suffix) in [(0, ""), (1, "-identify")] {
+            let id = batch["batch"][call]["messageId"].as_str().unwrap();
+            let rest = id.strip_prefix(&format!("stigg-{source}-")).unwrap().strip_suffix(suffix).unwrap();
+            assert!(id.len() <= 100 && rest.len() >= 32, "{id}");
+            assert_eq!(rest.starts_with("mm"), kept && suffix.is_empty(), "{id}");
+        }
+    }
 }
 
 #[test]

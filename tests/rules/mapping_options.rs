@@ -284,7 +284,7 @@ fn constants_keep_their_bytes() {
     );
     let config = Config::parse(json.as_bytes(), |_| Ok(String::new())).unwrap();
     let environment = config.environment(b"/").unwrap();
-    let call = environment.mapping.map(EVENT.as_bytes(), |_| ()).unwrap();
+    let call = environment.mapping.map(EVENT.as_bytes(), |_| (), || None).unwrap();
     let head = String::from_utf8(call.head).unwrap();
     assert!(head.contains(&format!(r#""}},{context}}},"integrations":{{"All" :false}},"properties":"#)), "{head}");
 }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use stigg_segment::config::{Config, Shell};
 use stigg_segment::header_map::HeaderMap;
@@ -20,6 +21,7 @@ struct Fake {
     fails_at: Option<&'static str>,
     fails_to_reply: bool,
     keeps_route: bool,
+    now: Option<Duration>,
     counted: Vec<Metric>,
     logged: Vec<String>,
 }
@@ -83,6 +85,10 @@ impl Host for Fake {
 
     fn replace_request_body(&mut self, body: &[u8]) -> Result<(), Failed> {
         self.call(format!("replace {}", text(body)))
+    }
+
+    fn now(&self) -> Option<Duration> {
+        self.now
     }
 
     fn filter_state(&self, _: &str) -> Option<Vec<u8>> {

@@ -14,7 +14,7 @@ use sandbox::workspace_root;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufStream};
 use tokio::net::TcpStream;
 
-pub use crate::cases::{CATALOG_EVENT, EVENT, PREVIOUS_SECRET, SECRET, WRITE_KEY};
+pub use crate::cases::{CATALOG_EVENT, EVENT, PREVIOUS_SECRET, SECRET, WRITE_KEY, message_id};
 use crate::skip::skip;
 
 /// The filter's user agent.

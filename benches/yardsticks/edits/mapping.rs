@@ -21,18 +21,25 @@ const EVENT: &[u8] = br#"{
 pub struct Mapping {
     call: Result<Call, Reply>,
     kind: Vec<u8>,
+    message_id_prefix: String,
 }
 
 impl Mapping {
     /// Maps the event.
     pub fn new(choices: Choices) -> Self {
         let mut kind = Vec::new();
-        let call = real::Mapping::new(choices).map(EVENT, |raw| kind.extend_from_slice(raw));
-        Mapping { call, kind }
+        let message_id_prefix = choices.message_id_prefix.clone();
+        let call = real::Mapping::new(choices).map(EVENT, |raw| kind.extend_from_slice(raw), || None);
+        Mapping { call, kind, message_id_prefix }
+    }
+
+    /// What the ids of all calls start with.
+    pub fn message_id_prefix(&self) -> &str {
+        &self.message_id_prefix
     }
 
     /// The call for the event that was mapped at the start.
-    pub fn map(&self, _: &[u8], see_type: impl FnOnce(&[u8])) -> Result<Call, Reply> {
+    pub fn map(&self, _: &[u8], see_type: impl FnOnce(&[u8]), _: impl FnOnce() -> Option<u64>) -> Result<Call, Reply> {
         see_type(&self.kind);
         self.call.clone()
     }

@@ -1,6 +1,7 @@
 //! Says what the filter does with an event, and why. `explain` and the debugger share it.
 
 use anyhow::Result;
+use sha2::{Digest, Sha256};
 use stigg_segment::config::Config;
 use stigg_segment::event_name::Style;
 use stigg_segment::mapping::Origins;
@@ -21,7 +22,9 @@ pub fn decide(configuration: &[u8], path: &str, event: &[u8]) -> Option<Result<[
 
 /// Reads a configuration without its secrets.
 pub fn parse(configuration: &[u8]) -> Result<Config> {
-    Config::parse(configuration, |_| Ok(ANY_SECRET.to_owned())).map_err(|error| anyhow::anyhow!("{error}"))
+    // Another one for each variable, because two environments with the same key are warned about.
+    let made_up = |name: &str| format!("{:x}", Sha256::digest(name)).chars().take(ANY_SECRET.len()).collect();
+    Config::parse(configuration, |name| Ok(made_up(name))).map_err(|error| anyhow::anyhow!("{error}"))
 }
 
 /// Where the event's name, the user's id, the message's id and the timestamp come from.
@@ -34,8 +37,8 @@ pub fn explain_origins(origins: &Origins<'_>) -> [Origin; 4] {
     };
     let number = if origins.user_id_is_number { ", a number there" } else { "" };
     let message_id = match origins.message_id_is_stiggs {
-        true => "\"stigg-\" and the event's messageId",
-        false => "the event's SHA-256, because its messageId is missing or unusable",
+        true => "\"stigg-\", the source, and the event's messageId",
+        false => "\"stigg-\", the source, and the event's SHA-256, because its messageId is missing or unusable",
     };
     let timestamp = match origins.has_timestamp {
         true => "the event's timestamp",

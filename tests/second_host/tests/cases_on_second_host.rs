@@ -28,7 +28,8 @@ fn the_cases_hold_on_every_kind_of_host() -> Result<()> {
                 failures.push(format!("{kind:?}: {}: {error:#}", case.name));
             }
         }
-        assert_eq!(gateway.log(), Vec::<String>::new());
+        let log = gateway.log();
+        assert!(log.iter().all(|line| line.starts_with("Info: every path: the ids of calls start")), "{log:?}");
     }
     assert!(failures.is_empty(), "{failures:#?}");
     Ok(())

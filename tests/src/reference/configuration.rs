@@ -23,10 +23,24 @@ pub fn check(json: &[u8]) -> bool {
     Config::parse(json, |name| variable(name, 'k')).is_ok()
 }
 
+/// The first digits of the write key's hash name the source. They may show, and depend on the key.
+fn without_hash(line: &str) -> String {
+    let mut parts = line.split("stigg-");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |line, part| match part.split_at_checked(8) {
+        Some((hash, rest)) if rest.starts_with('-') && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+            line + "stigg-…" + rest
+        }
+        _ => line + "stigg-" + part,
+    })
+}
+
 /// All messages and debug output for a configuration, line by line.
 fn shown(json: &[u8], secret: char) -> Vec<String> {
     match Config::parse(json, |name| variable(name, secret)) {
-        Ok(config) => [format!("{config:?}")].into_iter().chain(config.warnings).collect(),
+        Ok(config) => {
+            [format!("{config:?}")].into_iter().chain(config.warnings).map(|line| without_hash(&line)).collect()
+        }
         Err(error) => vec![error.to_string(), format!("{error:?}")],
     }
 }
