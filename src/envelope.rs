@@ -30,9 +30,12 @@ pub struct Envelope<'a> {
     pub message_id: MessageId<'a>,
     /// When the event happened, an RFC 3339 date-time.
     pub timestamp: Option<Str<'a>>,
-    /// Constant members, each with a comma before it.
+    /// Constant members, each with a comma before it. The first one is `context`.
     pub constants: &'a [u8],
 }
+
+/// How [`Envelope::constants`] start.
+pub const CONTEXT: &[u8] = br#","context":{"#;
 
 /// A `userId`. Segment drops one that is not a string, without an error, so a number is sent as a string of its digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,16 +71,18 @@ pub enum Also {
 impl Envelope<'_> {
     /// Writes a track call up to the value of `properties`. `name` writes the event's name. In a batch, the call names
     /// its type.
-    pub fn write_track(&self, in_batch: bool, name: impl FnOnce(&mut Vec<u8>), out: &mut Vec<u8>) {
+    ///
+    /// `removed` are the paths of what left the event because of its size, as JSON texts with commas between.
+    pub fn write_track(&self, in_batch: bool, name: impl FnOnce(&mut Vec<u8>), removed: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(if in_batch { br#"{"type":"track","event":""# } else { br#"{"event":""# });
         name(out);
         out.extend_from_slice(b"\",");
-        self.write("", out);
+        self.write("", removed, out);
         out.extend_from_slice(br#","properties":"#);
     }
 
-    /// Writes an identify or group call. `traits` is an object.
-    pub fn write_also(&self, call: Also, traits: &[u8], out: &mut Vec<u8>) {
+    /// Writes an identify or group call. `traits` is an object; `removed` as above.
+    pub fn write_also(&self, call: Also, traits: &[u8], removed: &[u8], out: &mut Vec<u8>) {
         let suffix = match call {
             Also::Identify => {
                 out.extend_from_slice(br#"{"type":"identify","#);
@@ -90,13 +95,13 @@ impl Envelope<'_> {
                 "-group"
             }
         };
-        self.write(suffix, out);
+        self.write(suffix, removed, out);
         out.extend_from_slice(br#","traits":"#);
         out.extend_from_slice(traits);
         out.push(b'}');
     }
 
-    fn write(&self, message_id_suffix: &str, out: &mut Vec<u8>) {
+    fn write(&self, message_id_suffix: &str, removed: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(br#""userId":""#);
         out.extend_from_slice(self.user_id.text());
         out.extend_from_slice(br#"","messageId":""#);
@@ -106,7 +111,22 @@ impl Envelope<'_> {
             out.extend_from_slice(timestamp.raw());
         }
         out.push(b'"');
-        out.extend_from_slice(self.constants);
+        match self.constants.strip_prefix(CONTEXT) {
+            Some(rest) if !removed.is_empty() => {
+                out.extend_from_slice(&[CONTEXT, br#""removed":["#, removed, b"],", rest].concat());
+            }
+            _ => out.extend_from_slice(self.constants),
+        }
+    }
+}
+
+impl Also {
+    /// What Segment calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Also::Identify => "identify",
+            Also::Group => "group",
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::config::{Config, Environment, Shell};
 use crate::headers::{Changes, without_query};
 use crate::json;
 use crate::mapping::Call;
-use crate::reply::{Excess, Limit, Rejection, Reply};
+use crate::reply::{Limit, Rejection, Reply};
 use crate::verify::{SECRET_HEADER, Verdict};
 
 const SECONDS_PER_DAY: u64 = 86_400;
@@ -181,9 +181,8 @@ impl Filter {
         }
         let event_type = &mut self.event_type;
         let see_type = |kind: &[u8]| *event_type = Some(json::start(kind, EVENT_TYPE_MAX).to_vec());
-        let call = environment.mapping.map(body, see_type, || now()?.as_secs().checked_div(SECONDS_PER_DAY))?;
-        let (size, limit) = (call.size(body.len()), environment.max_call_bytes);
-        if size > limit { Err(Rejection::CallTooLarge(Excess { size, limit }).into()) } else { Ok(call) }
+        let day = || now()?.as_secs().checked_div(SECONDS_PER_DAY);
+        environment.mapping.map(body, environment.max_call_bytes, see_type, day)
     }
 }
 

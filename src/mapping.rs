@@ -5,11 +5,11 @@ use std::borrow::Cow;
 use crate::envelope::{Also, Envelope, MessageId, UserId};
 use crate::event::{Event, Slot, Unreadable, Wanted};
 use crate::event_name::{EventName, Style};
-use crate::json::{Malformed, Str, Value};
+use crate::json::{Malformed, Reader, Str, Value};
 use crate::path::Path;
 use crate::pattern::Pattern;
-use crate::redact::Redaction;
-use crate::reply::{self, Ignored, Rejection, Reply};
+use crate::redact::{Listed, Redaction};
+use crate::reply::{self, Excess, Ignored, Names, Rejection, Reply};
 use crate::rfc3339;
 
 /// The choices of a configuration. The default is the mapping that Stigg publishes.
@@ -29,6 +29,8 @@ pub struct Choices {
     pub also: Vec<Also>,
     /// What every `messageId` starts with.
     pub message_id_prefix: String,
+    /// What leaves a call that is too large, one after the other.
+    pub too_large: Vec<Path>,
 }
 
 /// A place where a customer's id can be.
@@ -63,6 +65,15 @@ pub struct Mapping {
     constants: Vec<u8>,
     also: Vec<Also>,
     message_id_prefix: String,
+    too_large: Vec<Removable>,
+}
+
+/// A path that leaves a call that is too large.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Removable {
+    /// The path as a JSON text.
+    json: Vec<u8>,
+    redaction: Redaction,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +94,8 @@ pub struct Call {
     pub properties: Option<Vec<u8>>,
     /// What comes after the event.
     pub tail: Cow<'static, [u8]>,
+    /// Whether something left because the call was too large.
+    pub trimmed: bool,
 }
 
 impl Call {
@@ -121,6 +134,13 @@ struct Found<'a> {
 /// The members of a customer's record that are sent as traits.
 const TRAITS: [&str; 3] = ["name", "email", "metadata"];
 
+/// Segment's limit of a batch, in bytes
+/// (<https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/#batch>).
+const MAX_BATCH_BYTES: usize = 500_000;
+
+/// The field with the limit of a call.
+const MAX_CALL_BYTES: &str = "max_call_bytes";
+
 /// What follows the event in a track call.
 const TRACK_TAIL: &[u8] = b"}";
 /// What encloses the calls of a batch.
@@ -158,39 +178,111 @@ impl Mapping {
             constants: choices.constants,
             also: choices.also,
             message_id_prefix: choices.message_id_prefix,
+            too_large: choices.too_large.into_iter().map(Removable::new).collect(),
         }
     }
 
-    /// Makes the call for the event in `body`. `see_type` is told the event's type, as it is written, as soon as it is
-    /// known. `day` is asked for the day in UTC, in days since 1970, if the event has neither an id nor a time.
+    /// Makes the call for the event in `body`. `limit` is the largest call, in bytes. `see_type` is told the event's type, as
+    /// it is written, as soon as it is known. `day` is asked for the day in UTC, in days since 1970, if the event has
+    /// neither an id nor a time.
     ///
     /// # Errors
     /// The answer, if there is no call.
     pub fn map(
         &self,
         body: &[u8],
+        limit: usize,
         see_type: impl FnOnce(&[u8]),
         day: impl FnOnce() -> Option<u64>,
     ) -> Result<Call, Reply> {
-        let Found { event, kind, place, envelope } = self.find(body, see_type, day)?;
+        let found = self.find(body, see_type, day)?;
+        let too_large = |call, size, limit, name| {
+            Rejection::CallTooLarge(Excess { call, size, limit, name, largest: largest_members(body) })
+        };
         let is_batch = !self.also.is_empty();
-        let mut head = Vec::with_capacity(512);
-        if is_batch {
-            head.extend_from_slice(BATCH_HEAD);
+        let mut call = self.track(&found, body)?;
+        let size = |call: &Call| call.size(body.len());
+        if size(&call) > limit {
+            call = self.trimmed(&found, body, call, limit)?;
+            if size(&call) > limit {
+                return Err(too_large("track", size(&call), limit, MAX_CALL_BYTES).into());
+            }
         }
-        envelope.write_track(is_batch, |out| self.event_name.write(kind, out), &mut head);
-        let properties = self.redacted(body).map_err(|_| Rejection::Internal)?;
-        let mut tail = Cow::Borrowed(TRACK_TAIL);
         if is_batch {
-            let tail = tail.to_mut();
-            let traits = self.traits(place, &event).ok_or(Rejection::Internal)?;
-            for call in &self.also {
+            call.head.splice(..0, BATCH_HEAD.iter().copied());
+            let tail = call.tail.to_mut();
+            for also in &self.also {
+                let (own, trimmed) = self.beside(&found, *also, limit).ok_or(Rejection::Internal)?;
+                if own.len() > limit {
+                    return Err(too_large(also.name(), own.len(), limit, MAX_CALL_BYTES).into());
+                }
                 tail.push(b',');
-                envelope.write_also(*call, &traits, tail);
+                tail.extend_from_slice(&own);
+                call.trimmed |= trimmed;
             }
             tail.extend_from_slice(BATCH_TAIL);
+            if size(&call) > MAX_BATCH_BYTES {
+                return Err(too_large("whole batch", size(&call), MAX_BATCH_BYTES, "Segment's limit").into());
+            }
         }
-        Ok(Call { head, properties, tail })
+        Ok(call)
+    }
+
+    /// The track call alone, with whatever the configuration leaves in the event.
+    fn track(&self, found: &Found<'_>, body: &[u8]) -> Result<Call, Rejection> {
+        let properties = self.redacted(body).map_err(|_| Rejection::Internal)?;
+        let head = self.track_head(found, &[]);
+        Ok(Call { head, properties, tail: Cow::Borrowed(TRACK_TAIL), trimmed: false })
+    }
+
+    fn track_head(&self, found: &Found<'_>, removed: &[u8]) -> Vec<u8> {
+        let mut head = Vec::with_capacity(512);
+        let name = |out: &mut Vec<u8>| self.event_name.write(found.kind, out);
+        found.envelope.write_track(!self.also.is_empty(), name, removed, &mut head);
+        head
+    }
+
+    /// The call without the paths of `too_large`, as many as it takes to fit.
+    fn trimmed(&self, found: &Found<'_>, body: &[u8], mut call: Call, limit: usize) -> Result<Call, Rejection> {
+        let mut removed = Vec::new();
+        for removable in &self.too_large {
+            let before = call.properties.as_deref().unwrap_or(body);
+            let after = removable.redaction.apply(before).map_err(|_| Rejection::Internal)?;
+            if after.len() == before.len() {
+                continue;
+            }
+            removable.list(&mut removed);
+            call = Call { head: self.track_head(found, &removed), properties: Some(after), trimmed: true, ..call };
+            if call.size(body.len()) <= limit {
+                break;
+            }
+        }
+        Ok(call)
+    }
+
+    /// An identify or group call, and whether something left it because it was too large.
+    fn beside(&self, found: &Found<'_>, also: Also, limit: usize) -> Option<(Vec<u8>, bool)> {
+        let mut removed = Vec::new();
+        let write = |traits: &[u8], removed: &[u8]| {
+            let mut call = Vec::new();
+            found.envelope.write_also(also, traits, removed, &mut call);
+            call
+        };
+        let mut traits = self.traits(found.place, &found.event, &[])?;
+        let mut call = write(&traits, &removed);
+        for count in 1..=self.too_large.len() {
+            if call.len() <= limit {
+                break;
+            }
+            let so_far = self.too_large.get(..count)?;
+            let fewer = self.traits(found.place, &found.event, so_far)?;
+            if fewer.len() < traits.len() {
+                so_far.last()?.list(&mut removed);
+                traits = fewer;
+                call = write(&traits, &removed);
+            }
+        }
+        Some((call, !removed.is_empty()))
     }
 
     /// Where the parts of the call for this event come from. Only people need to know.
@@ -274,14 +366,14 @@ impl Mapping {
     }
 
     /// The traits of the customer whose id is at `place`, as an object, without the members that must not leave.
-    fn traits(&self, place: &CompiledPlace, event: &Event<'_>) -> Option<Vec<u8>> {
+    fn traits(&self, place: &CompiledPlace, event: &Event<'_>, too_large: &[Removable]) -> Option<Vec<u8>> {
         let mut traits = vec![b'{'];
         for (name, path, slot) in &place.traits {
             let Some(text) = event.get(*slot).filter(|value| *value != Value::Null).map(|value| value.text()) else {
                 continue;
             };
             let mut text = Some(text);
-            for redaction in &self.properties {
+            for redaction in self.properties.iter().chain(too_large.iter().map(|removable| &removable.redaction)) {
                 let Some(more) = text else { break };
                 text = redaction.apply_at(path, &more).ok()?.map(Into::into);
             }
@@ -295,6 +387,41 @@ impl Mapping {
         traits.push(b'}');
         Some(traits)
     }
+}
+
+impl Removable {
+    fn new(path: Path) -> Self {
+        let json = serde_json::to_vec(&path.to_string()).unwrap_or_default();
+        Removable { json, redaction: Redaction::new(Listed::Removed, [path]) }
+    }
+
+    /// Adds the path to a list.
+    fn list(&self, list: &mut Vec<u8>) {
+        if !list.is_empty() {
+            list.push(b',');
+        }
+        list.extend_from_slice(&self.json);
+    }
+}
+
+/// The largest members of an event.
+fn largest_members(body: &[u8]) -> Names {
+    const NAMED: usize = 3;
+    let mut reader = Reader::new(body);
+    let mut members = Vec::new();
+    if reader.enter_object() {
+        while let Ok(Some(key)) = reader.member(members.is_empty()) {
+            let start = reader.position();
+            if reader.value().is_err() {
+                break;
+            }
+            members.push((reader.read_since(start).len(), key.raw()));
+        }
+    }
+    members.sort_unstable_by(|one, other| other.cmp(one));
+    let mut names = Names::default();
+    members.iter().take(NAMED).for_each(|(_, name)| names.add(name));
+    names
 }
 
 /// The user id that a customer's id makes; `None` if the id is falsy in JavaScript's sense.

@@ -38,6 +38,8 @@ macro_rules! metrics {
 metrics! {
     /// Webhooks that became calls, which the host then sends on.
     Forwarded = "webhooks" [outcome: "forwarded"];
+    /// Webhooks of which something left, because the call was too large.
+    Trimmed = "trimmed_webhooks" [];
     /// Webhooks that were ignored, by reason.
     Ignored(reason in Ignored::CODES) = "webhooks" [outcome: "ignored", reason: reason];
     /// Webhooks that were rejected, by reason.

@@ -117,10 +117,49 @@ pub struct Limit(pub usize);
 /// How a call exceeds its limit, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Excess {
-    /// The size of the call.
+    /// Which call: `track`, or what is sent with it, or the whole `batch`.
+    pub call: &'static str,
+    /// Its size.
     pub size: usize,
-    /// `max_call_bytes`.
+    /// The limit, and its name.
     pub limit: usize,
+    /// What the limit is called.
+    pub name: &'static str,
+    /// The largest members of the event.
+    pub largest: Names,
+}
+
+/// The names of some members. Names that are not plain words are left out, so that a message repeats no data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Names {
+    text: [u8; Names::ROOM],
+    length: usize,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Names { text: [0; Names::ROOM], length: 0 }
+    }
+}
+
+impl Names {
+    const ROOM: usize = 120;
+
+    /// Adds a name, if it is a plain word and there is room for it.
+    pub fn add(&mut self, name: &[u8]) {
+        let separator: &[u8] = if self.length == 0 { b"" } else { b", " };
+        let is_plain = !name.is_empty() && name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+        let start = self.length;
+        let end = start.saturating_add(separator.len()).saturating_add(name.len());
+        if let Some(room) = self.text.get_mut(start..end).filter(|_| is_plain) {
+            room.iter_mut().zip(separator.iter().chain(name)).for_each(|(room, byte)| *room = *byte);
+            self.length = end;
+        }
+    }
+
+    fn text(&self) -> &str {
+        self.text.get(..self.length).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
+    }
 }
 
 #[derive(Serialize)]
@@ -195,11 +234,17 @@ impl Rejection {
             Rejection::BodyTooLarge(Limit(limit)) => {
                 format!("The body is over {limit} bytes; send a smaller event or raise max_body_bytes.").into()
             }
-            Rejection::CallTooLarge(Excess { size, limit }) => format!(
-                "The call for this event is {size} bytes, and max_call_bytes is {limit}; leave parts of the event out \
-                 with properties."
-            )
-            .into(),
+            Rejection::CallTooLarge(Excess { call, size, limit, name, largest }) => {
+                let largest = match largest.text() {
+                    "" => String::new(),
+                    names => format!(" The largest members of the event are {names}."),
+                };
+                format!(
+                    "The {call} call for this event is {size} bytes, and {name} is {limit}; let the filter leave parts of \
+                     large events out with too_large, or of all events with properties.{largest}"
+                )
+                .into()
+            }
             Rejection::EmptyBody => "The body is empty; send one Stigg event as a JSON object.".into(),
             Rejection::MalformedJson(Position { malformed, line, column }) => format!(
                 "The body is not JSON: {malformed} (line {line}, column {column}); send one JSON object in UTF-8."

@@ -14,6 +14,9 @@ use crate::reply::{Rejection, Reply};
 /// The property that tells the access log the event's type; `envoy.yaml` logs it.
 const EVENT_TYPE: &str = "stigg_event";
 
+/// The property that tells the access log that something left the event because the call was too large.
+const TRIMMED: &str = "stigg_trimmed";
+
 /// The property of a request that has become a call. The route to Segment matches on it, so that nothing else has a
 /// route there.
 const MAPPED: (&str, &[u8]) = ("stigg_mapped", b"true");
@@ -144,6 +147,10 @@ fn forward(host: &mut impl Host, headers: Option<&ToSegment>, call: &Call) -> Re
         // The event stays where it is.
         None => host.wrap_request_body(&call.head, &call.tail)?,
         Some(properties) => host.replace_request_body(&[&call.head, properties.as_slice(), &call.tail].concat())?,
+    }
+    if call.trimmed {
+        host.count(Metric::Trimmed);
+        host.set_property(TRIMMED, b"true");
     }
     host.set_property(MAPPED.0, MAPPED.1);
     if let Some(headers) = headers {

@@ -1,7 +1,7 @@
 //! The fields that make the mapping's [`Choices`].
 
 use super::fields::{Error, Field, Fields};
-use crate::envelope::{Also, MESSAGE_ID_PREFIX};
+use crate::envelope::{Also, CONTEXT, MESSAGE_ID_PREFIX};
 use crate::event_name::{EventName, Style};
 use crate::identity::{NAME, VERSION};
 use crate::mapping::{Choices, EventTypes, Place};
@@ -34,6 +34,7 @@ pub struct MappingFields<'a> {
     integrations: Option<Field<'a>>,
     also: Option<Field<'a>>,
     source: Option<Field<'a>>,
+    too_large: Option<Field<'a>>,
 }
 
 impl<'a> MappingFields<'a> {
@@ -49,6 +50,7 @@ impl<'a> MappingFields<'a> {
             integrations: fields.take("integrations"),
             also: fields.take("also"),
             source: fields.take(SOURCE),
+            too_large: fields.take("too_large"),
         }
     }
 
@@ -72,8 +74,9 @@ impl<'a> MappingFields<'a> {
             event_name: self.event_name.map(event_name).transpose()?.unwrap_or_default(),
             event_types: self.events.map(event_types).transpose()?.unwrap_or_default(),
             properties,
-            constants: constants(self.context, self.integrations)?,
+            constants: constants(self.context, self.integrations, self.too_large.is_some())?,
             also,
+            too_large: self.too_large.map(|field| too_large(field, warnings)).transpose()?.unwrap_or_default(),
             message_id_prefix: match source {
                 Some(source) => format!("{MESSAGE_ID_PREFIX}{source}-"),
                 None => {
@@ -188,13 +191,31 @@ fn redaction(field: &Field<'_>, warnings: &mut Vec<String>) -> Result<Option<Red
     Ok(Some(Redaction::new(listed, paths)))
 }
 
-/// The constant members of every call, as JSON, each with a comma before it.
-fn constants(context: Option<Field<'_>>, integrations: Option<Field<'_>>) -> Result<Vec<u8>, Error> {
-    let mut constants = format!(r#","context":{{"library":{{"name":"{NAME}","version":"{VERSION}"}}"#).into_bytes();
+fn too_large(field: Field<'_>, warnings: &mut Vec<String>) -> Result<Vec<Path>, Error> {
+    let mut fields = field.fields()?;
+    let remove = fields.take("remove").ok_or_else(|| field.error("name the paths to remove"))?;
+    fields.end()?;
+    remove.list()?.into_iter().map(|field| path(&field, Path::parse_with_any, warnings)).collect()
+}
+
+/// The constant members of every call, as JSON, each with a comma before it. `trims` if calls can name what was removed.
+fn constants(context: Option<Field<'_>>, integrations: Option<Field<'_>>, trims: bool) -> Result<Vec<u8>, Error> {
+    let mut constants = CONTEXT.to_vec();
+    constants.extend_from_slice(format!(r#""library":{{"name":"{NAME}","version":"{VERSION}"}}"#).as_bytes());
     if let Some(context) = context {
         let own = context.inner_text()?;
-        if context.members()?.iter().any(|(key, _)| key == "library") {
-            return Err(Error::new("context.library: says which library sends the call; leave it out"));
+        for (key, _) in context.members()? {
+            match key.as_str() {
+                "library" => {
+                    return Err(Error::new("context.library: says which library sends the call; leave it out"));
+                }
+                "removed" if trims => {
+                    return Err(Error::new(
+                        "context.removed: says what too_large has removed; leave one of the two out",
+                    ));
+                }
+                _ => {}
+            }
         }
         if !own.is_empty() {
             constants.extend_from_slice(&[b",", own].concat());

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
-use sandbox::envoy::{VERSIONS, workspace_root};
+use sandbox::envoy::{Shell, VERSIONS, loads, workspace_root};
 use serde_json::Value;
 
 const ENVOY: &str = "envoy.yaml";
@@ -464,16 +464,21 @@ fn numbers_and_statuses_are_read_as_they_are_meant() {
 #[test]
 fn the_readme_has_a_row_for_every_version_of_envoy() -> Result<()> {
     let readme = read(README)?;
-    let (_, table) = readme.split_once("| Envoy | tests passed |").context("the table is gone")?;
+    let (_, table) = readme.split_once("| Envoy | Wasm module | dynamic module |").context("the table is gone")?;
     let rows = table.lines().skip(2).take_while(|row| row.starts_with('|'));
     let rows: Vec<_> = rows.map(|row| row.split('|').map(str::trim).collect::<Vec<_>>()).collect();
     assert_eq!(rows.iter().map(|row| row[1]).collect::<Vec<_>>(), VERSIONS);
-    // All rows are of the same tests: passed, skipped (with the reasons) and failed.
-    let tests = |row: &Vec<&str>| -> Option<u32> {
-        row[2..5].iter().map(|cell| cell.split(':').next()?.parse::<u32>().ok()).sum()
-    };
-    let sums: BTreeSet<_> = rows.iter().map(tests).collect();
-    assert!(sums.len() == 1 && !sums.contains(&None), "{sums:?} tests in the rows of the table");
+    for (column, shell) in [(2, Shell::Wasm), (3, Shell::Native)] {
+        // All rows are of the same tests: passed, skipped (with the reasons) and failed.
+        let tests = |row: &Vec<&str>| -> u32 {
+            let counts = row[column].split(':').next().unwrap_or_default().split(", ");
+            counts.filter_map(|count| count.split(' ').next()?.parse::<u32>().ok()).sum()
+        };
+        let sums: BTreeSet<_> = rows.iter().filter(|row| loads(row[1], shell)).map(tests).collect();
+        assert!(sums.len() == 1 && !sums.contains(&0), "{shell:?}: {sums:?} tests in the rows of the table");
+        let others = rows.iter().filter(|row| !loads(row[1], shell)).map(|row| row[column]);
+        assert!(others.clone().all(|cell| cell == "does not load it"), "{:?}", others.collect::<Vec<_>>());
+    }
     Ok(())
 }
 

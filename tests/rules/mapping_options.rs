@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use stigg_segment::config::Config;
+use stigg_segment::filter::Step;
 use tests::outcome::*;
 
 const EVENT: &str = r#"{"type":"subscription.trial_started","messageId":"m","customer":{"id":"acme","name":"Acme","email":"a@example.com","metadata":{"tier":"gold","n":12345678901234567890}}}"#;
@@ -284,7 +285,7 @@ fn constants_keep_their_bytes() {
     );
     let config = Config::parse(json.as_bytes(), |_| Ok(String::new())).unwrap();
     let environment = config.environment(b"/").unwrap();
-    let call = environment.mapping.map(EVENT.as_bytes(), |_| (), || None).unwrap();
+    let call = environment.mapping.map(EVENT.as_bytes(), usize::MAX, |_| (), || None).unwrap();
     let head = String::from_utf8(call.head).unwrap();
     assert!(head.contains(&format!(r#""}},{context}}},"integrations":{{"All" :false}},"properties":"#)), "{head}");
 }
@@ -328,4 +329,85 @@ fn long_lists_cost_little_for_a_long_type() {
     let start = std::time::Instant::now();
     assert!(matches!(map_with(&settings.to_string(), body.as_bytes()), Outcome::Call(_)));
     assert!(start.elapsed() < std::time::Duration::from_secs(10), "{:?}", start.elapsed());
+}
+
+/// An event with two large members.
+fn large(first: usize, second: usize) -> String {
+    format!(
+        r#"{{"type":"a","messageId":"m","customer":{{"id":"c","name":"{}"}}, "first":["{}"] ,"second":"{}","kept":1.50}}"#,
+        "n".repeat(100),
+        "f".repeat(first),
+        "s".repeat(second)
+    )
+}
+
+#[test]
+fn a_call_over_its_limit_loses_the_named_paths_until_it_fits() {
+    let settings = r#"{"too_large":{"remove":["missing","first","second"]},"max_call_bytes":1000}"#;
+    let whole = call_with(settings, large(100, 100));
+    assert_eq!(whole["properties"], serde_json::from_str::<Value>(&large(100, 100)).unwrap());
+    assert!(whole["context"].get("removed").is_none(), "{whole}");
+
+    let one = call_with(settings, large(900, 100));
+    assert_eq!(one["context"]["removed"], json!(["first"]), "`missing` was not there");
+    assert_eq!((one["properties"].get("first"), one["properties"]["second"].as_str().map(str::len)), (None, Some(100)));
+    assert_eq!(one["messageId"], "stigg-m");
+
+    let both = call_with(settings, large(900, 900));
+    assert_eq!(both["context"]["removed"], json!(["first", "second"]));
+    let Outcome::Call(sent) = map_with(settings, large(900, 900).as_bytes()) else { panic!() };
+    assert!(sent.ends_with(br#""kept":1.50}}"#), "what stays keeps its bytes");
+    assert!(sent.len() <= 1000);
+
+    let fits_not = map_with(settings, large(100, 100).replace("1.50", &"1".repeat(900)).as_bytes());
+    assert_eq!(fits_not, Outcome::Answer(413, "call_too_large"));
+}
+
+/// The list of what was removed counts too.
+#[test]
+fn a_trimmed_call_is_never_over_its_limit() {
+    for limit in 300..700 {
+        let settings = format!(r#"{{"too_large":{{"remove":["second","first"]}},"max_call_bytes":{limit}}}"#);
+        match map_with(&settings, large(50, 40).as_bytes()) {
+            Outcome::Call(sent) => assert!(sent.len() <= limit, "{} of {limit}", sent.len()),
+            answer => assert_eq!(answer, Outcome::Answer(413, "call_too_large")),
+        }
+    }
+}
+
+#[test]
+fn each_call_of_a_batch_has_the_limit_of_a_call() {
+    let limits = |own: &str| format!(r#"{{"also":["identify","group"],"max_call_bytes":700{own}}}"#);
+    // Three calls of less than 700 bytes each.
+    let Outcome::Call(batch) = map_with(&limits(""), large(100, 50).as_bytes()) else { panic!() };
+    assert!(batch.len() > 700, "{}", batch.len());
+    let trimmed = limits(r#","too_large":{"remove":["first","customer.name"]}"#);
+    let event = large(600, 10).replace(&"n".repeat(100), &"n".repeat(650));
+    let batch = call_with(&trimmed, &event);
+    let removed = |call: usize| batch["batch"][call]["context"]["removed"].clone();
+    assert_eq!((removed(0), removed(1)), (json!(["first", "customer.name"]), json!(["customer.name"])), "{batch}");
+    assert_eq!(batch["batch"][1]["traits"], json!({}));
+    // The message says which call, which limit, and what would help.
+    let message = |settings: &str, event: &str| match step(settings, event.as_bytes()) {
+        Step::Reply(reply) => reply.message().into_owned(),
+        other => panic!("{other:?}"),
+    };
+    let track = message(&limits(""), &large(700, 10));
+    assert!(track.contains("track call") && track.contains("max_call_bytes is 700"), "{track}");
+    assert!(track.contains("too_large") && track.contains("first, customer"), "{track}");
+    let identify =
+        message(&limits(r#","too_large":{"remove":["customer"]}"#), &event.replace("\"first\":[", "\"email\":["));
+    assert!(identify.contains("call for this event is"), "{identify}");
+    let whole =
+        message(r#"{"also":["identify"],"max_body_bytes":1000000,"max_call_bytes":1000000}"#, &large(600_000, 1));
+    assert!(whole.contains("whole batch call") && whole.contains("500000"), "{whole}");
+}
+
+#[test]
+fn a_message_names_members_and_repeats_no_data() {
+    let event =
+        format!(r#"{{"type":"a","customer":{{"id":"c"}},"a@b.example":"{0}","x":"{0}"}}"#, "secret".repeat(100));
+    let Step::Reply(reply) = step(r#"{"max_call_bytes":500}"#, event.as_bytes()) else { panic!() };
+    let message = reply.message();
+    assert!(message.contains("are x, customer") && !message.contains("secret") && !message.contains('@'), "{message}");
 }

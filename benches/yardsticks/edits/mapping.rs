@@ -29,7 +29,7 @@ impl Mapping {
     pub fn new(choices: Choices) -> Self {
         let mut kind = Vec::new();
         let message_id_prefix = choices.message_id_prefix.clone();
-        let call = real::Mapping::new(choices).map(EVENT, |raw| kind.extend_from_slice(raw), || None);
+        let call = real::Mapping::new(choices).map(EVENT, usize::MAX, |raw| kind.extend_from_slice(raw), || None);
         Mapping { call, kind, message_id_prefix }
     }
 
@@ -39,7 +39,13 @@ impl Mapping {
     }
 
     /// The call for the event that was mapped at the start.
-    pub fn map(&self, _: &[u8], see_type: impl FnOnce(&[u8]), _: impl FnOnce() -> Option<u64>) -> Result<Call, Reply> {
+    pub fn map(
+        &self,
+        _: &[u8],
+        _: usize,
+        see_type: impl FnOnce(&[u8]),
+        _: impl FnOnce() -> Option<u64>,
+    ) -> Result<Call, Reply> {
         see_type(&self.kind);
         self.call.clone()
     }

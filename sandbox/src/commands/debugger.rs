@@ -19,7 +19,7 @@ use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use futures_util::stream::{self, Stream, StreamExt};
 use sandbox::fixtures;
-use sandbox::stigg::status_text;
+use sandbox::stigg::{Reply, status_text};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::broadcast::error::RecvError;
@@ -52,6 +52,7 @@ pub async fn serve(listener: TcpListener, webhooks: Arc<Webhooks>, endpoint: End
         .route("/events/{name}", post(send))
         .route("/webhooks", get(watch))
         .route("/webhooks/{id}", get(detail))
+        .route("/webhooks/{id}/again", post(again))
         .layer(middleware::from_fn_with_state(addr, guard))
         .with_state(Arc::new(Debugger { webhooks, endpoint }));
     Ok(axum::serve(listener, routes).await?)
@@ -80,14 +81,26 @@ async fn events() -> Result<Json<Vec<String>>, Failure> {
     Ok(Json(fixtures::names()?))
 }
 
-/// Sends a fixture, as Stigg's "Send test event" does, and shows what Stigg would show.
+/// Sends a fixture as a new event, and shows what Stigg would show.
 async fn send(State(debugger): State<Arc<Debugger>>, Path(name): Path<String>) -> Result<Response, Failure> {
     if !fixtures::names()?.contains(&name) {
         return Ok(StatusCode::NOT_FOUND.into_response()); // for example, a path to a file
     }
-    let reply = debugger.endpoint.send(fixtures::event(&name)?).await?;
+    let (event, _) = fixtures::with_new_id(&fixtures::event(&name)?);
+    Ok(answered(&debugger.endpoint.send(event).await?))
+}
+
+/// Delivers a webhook again, as Stigg does after a failure: Segment drops it if it has the first one.
+async fn again(State(debugger): State<Arc<Debugger>>, Path(id): Path<String>) -> Result<Response, Failure> {
+    match debugger.webhooks.event(&id) {
+        Some(event) => Ok(answered(&debugger.endpoint.send(event).await?)),
+        None => Ok(StatusCode::NOT_FOUND.into_response()),
+    }
+}
+
+fn answered(reply: &Reply) -> Response {
     let id = reply.header("x-request-id");
-    Ok(Json(json!({ "id": id, "status": reply.status, "status_text": status_text(reply.status) })).into_response())
+    Json(json!({ "id": id, "status": reply.status, "status_text": status_text(reply.status) })).into_response()
 }
 
 async fn detail(State(debugger): State<Arc<Debugger>>, Path(id): Path<String>) -> Response {

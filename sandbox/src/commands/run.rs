@@ -212,11 +212,11 @@ Send an event about a customer, which becomes the track call shown below (or `ma
 
   curl -i {url} \\
     -H 'Stigg-Webhooks-Secret: {secret}' -H 'Content-Type: application/json' \\
-    --data '{{\"type\":\"subscription.created\",\"messageId\":\"m-1\",\"customer\":{{\"id\":\"customer-1\"}},\"plan\":{{\"id\":\"plan-pro\"}}}}'
+    --data '{{\"type\":\"subscription.created\",\"messageId\":\"'\"$(date +%s)-$RANDOM\"'\",\"customer\":{{\"id\":\"customer-1\"}},\"plan\":{{\"id\":\"plan-pro\"}}}}'
 
 Send one about no customer, which the filter answers itself, with another last line:
 
-    --data '{{\"type\":\"plan.updated\",\"messageId\":\"m-2\",\"id\":\"plan-pro\"}}'
+    --data '{{\"type\":\"plan.updated\",\"messageId\":\"'\"$(date +%s)-$RANDOM\"'\",\"id\":\"plan-pro\"}}'
 
 Ctrl-C ends all of it.
 ",

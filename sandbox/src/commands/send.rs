@@ -11,7 +11,6 @@ use indicatif::{ProgressBar, ProgressStyle};
 use sandbox::fixtures;
 use sandbox::say;
 use sandbox::stigg::{PATH, Reply, status_text};
-use stigg_segment::json::Reader;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
@@ -33,6 +32,9 @@ pub struct Options {
     /// How many; if more than one, each gets a different messageId
     #[arg(long, default_value = "1")]
     count: NonZeroU32,
+    /// The messageId, to send an event again; by default, an event of tests/fixtures gets a new one
+    #[arg(long, value_name = "ID")]
+    message_id: Option<String>,
     /// How many a second; by default, as many as are answered
     #[arg(long)]
     rate: Option<NonZeroU32>,
@@ -54,9 +56,17 @@ pub struct Options {
 pub async fn send(options: Options) -> Result<()> {
     let event = fixtures::event(&options.event)?;
     let receiver = receiver(&options)?;
-    match options.count.get() {
-        1 => send_one(&receiver, event).await,
-        count => send_many(receiver, event, count, options.rate).await,
+    let is_fixture = fixtures::names()?.contains(&options.event);
+    match (options.count.get(), &options.message_id) {
+        (1, Some(id)) => send_one(&receiver, fixtures::with_id(&event, id), Some(id.clone())).await,
+        // Segment drops an id that it has seen. A file is sent as it is.
+        (1, None) if is_fixture => {
+            let (event, id) = fixtures::with_new_id(&event);
+            send_one(&receiver, event, Some(id)).await
+        }
+        (1, None) => send_one(&receiver, event, None).await,
+        (_, Some(_)) => bail!("--message-id is for one event: several with the same id are one for Segment"),
+        (count, None) => send_many(receiver, event, count, options.rate).await,
     }
 }
 
@@ -88,12 +98,15 @@ fn is_delivered(status: u16) -> bool {
     (200..300).contains(&status)
 }
 
-async fn send_one(receiver: &Endpoint, event: Vec<u8>) -> Result<()> {
+async fn send_one(receiver: &Endpoint, event: Vec<u8>, id: Option<String>) -> Result<()> {
     let start = Instant::now();
     let reply = attempt(receiver, event).await?;
     say!("{} {}   in {}", reply.status, status_text(reply.status), milliseconds(start.elapsed()));
     if !reply.body.is_empty() {
         say!("{}", pretty(&reply.text()));
+    }
+    if let Some(id) = id {
+        say!("messageId {id}");
     }
     ensure!(is_delivered(reply.status), "not delivered: Stigg would send it again");
     Ok(())
@@ -112,7 +125,7 @@ async fn send_many(receiver: Endpoint, event: Vec<u8>, count: u32, rate: Option<
             sleep_until(due).await;
         }
         let place = Arc::clone(&places).acquire_owned().await?;
-        let (receiver, event) = (Arc::clone(&receiver), with_own_message_id(&event));
+        let (receiver, event) = (Arc::clone(&receiver), fixtures::with_new_id(&event).0);
         // The time that a webhook waits for its turn counts as latency.
         let start = due.unwrap_or_else(Instant::now);
         sending.spawn(async move {
@@ -133,30 +146,6 @@ async fn send_many(receiver: Endpoint, event: Vec<u8>, count: u32, rate: Option<
     }
     progress.finish_and_clear();
     answers.summarize(start.elapsed())
-}
-
-fn with_own_message_id(event: &[u8]) -> Vec<u8> {
-    with_message_id(event, &format!("{:032x}", fastrand::u128(..))).unwrap_or_else(|| event.to_vec())
-}
-
-/// The event with another `messageId`; `None` if the event is not an object.
-fn with_message_id(event: &[u8], id: &str) -> Option<Vec<u8>> {
-    const KEY: &str = "messageId";
-    let mut reader = Reader::new(event);
-    reader.enter_object().then_some(())?;
-    let (mut members, mut is_replaced) = (Vec::new(), false);
-    while let Some(key) = reader.member(members.is_empty()).ok()? {
-        let start = reader.at_value();
-        reader.value().ok()?;
-        let value = if key.is(KEY) { format!("\"{id}\"").into_bytes() } else { reader.read_since(start).to_vec() };
-        is_replaced |= key.is(KEY);
-        members.push([b"\"", key.raw(), b"\":", &value].concat());
-    }
-    reader.end().ok()?;
-    if !is_replaced {
-        members.push(format!("\"{KEY}\":\"{id}\"").into_bytes());
-    }
-    Some([b"{", members.join(&b","[..]).as_slice(), b"}"].concat())
 }
 
 /// The answers so far.
@@ -214,16 +203,6 @@ fn milliseconds(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_message_id_is_replaced_in_its_place_or_added() {
-        let with_id =
-            |event: &str| with_message_id(event.as_bytes(), "m").map(|event| String::from_utf8(event).unwrap());
-        let expected = r#"{"messageId":"m","b":{"messageId": 2}}"#;
-        assert_eq!(with_id(r#"{"messageId":1, "b":{"messageId": 2}}"#).unwrap(), expected);
-        assert_eq!(with_id("{ }").unwrap(), r#"{"messageId":"m"}"#);
-        assert_eq!(with_id("[]"), None);
-    }
 
     #[test]
     fn a_percentile_is_one_of_the_values() {

@@ -69,10 +69,13 @@ async fn a_test_event_is_sent_and_both_sides_are_shown() -> Result<()> {
     assert_eq!(page.text("#detail .body")?, r#"{"success":true}"#);
     assert_eq!(page.text(".summary")?, "Sent to /v1/track; the event is in properties, byte for byte.");
 
-    let event: Value = serde_json::from_slice(&std::fs::read(fixtures.join("subscription.created.json"))?)?;
+    let mut event: Value = serde_json::from_slice(&std::fs::read(fixtures.join("subscription.created.json"))?)?;
     let shown =
         page.value("Array.from(document.querySelectorAll('td:first-child .text'), (t) => t.textContent).join('')")?;
-    assert_eq!(serde_json::from_str::<Value>(shown.as_str().unwrap())?, event);
+    let shown: Value = serde_json::from_str(shown.as_str().unwrap())?;
+    assert_ne!(shown["messageId"], event["messageId"], "a click is a new event");
+    event["messageId"] = shown["messageId"].clone();
+    assert_eq!(shown, event);
     let added = lines(&mut page, "added", "last")?;
     assert!(added.contains(&r#""event": "subscription_created","#.to_owned()), "{added:?}");
     assert!(added.contains(&format!(r#""userId": {},"#, event["customer"]["id"])), "{added:?}");
@@ -92,6 +95,29 @@ async fn a_test_event_is_sent_and_both_sides_are_shown() -> Result<()> {
         page.screenshot(Path::new(&file))?;
     }
     assert_eq!(page.complaints()?, [""; 0]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_webhook_can_be_delivered_again_with_its_message_id() -> Result<()> {
+    const IDS: &str = "Array.from(document.querySelectorAll('td:first-child .text'), (t) => t.textContent).join('')";
+    let (_run, mut page) = open(WIDE)?;
+    page.until("document.querySelectorAll('#events button').length > 0")?;
+    let mut shown = Vec::new();
+    for (count, button) in (1..).zip(["#events button:nth-child(1)", ".again", "#events button:nth-child(1)"]) {
+        page.click(button)?;
+        until_listed(&mut page, count)?;
+        // The details are those of the newest one.
+        page.until(
+            "document.querySelector('#list li[aria-selected=true]') === document.querySelectorAll('#list li')[0] && \
+             document.querySelector('#detail .facts')?.textContent.includes(\
+             document.querySelectorAll('#list li')[0].id.replace('webhook-', ''))",
+        )?;
+        let event: Value = serde_json::from_str(page.value(IDS)?.as_str().unwrap())?;
+        shown.push(event["messageId"].clone());
+    }
+    assert_eq!(shown[0], shown[1], "the same delivery");
+    assert_ne!(shown[0], shown[2], "a new event");
     Ok(())
 }
 

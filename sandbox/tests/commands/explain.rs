@@ -43,7 +43,7 @@ fn a_call_and_the_origin_of_each_part() -> Result<()> {
     assert!(says(&shown, "decision", &["sent to Segment as a track call"]), "{shown}");
     assert!(says(&shown, "event", &[r#""customer_updated""#, "dots as underscores"]), "{shown}");
     assert!(says(&shown, "userId", &[r#""7""#, "customer.id", "a number there"]), "{shown}");
-    assert!(says(&shown, "messageId", &[r#""stigg-m-1""#, "the event's messageId"]), "{shown}");
+    assert!(says(&shown, "messageId", &[r#"-m-1""#, "the source, and the event's messageId"]), "{shown}");
     assert!(says(&shown, "timestamp", &[r#""2026-03-01T08:15:30Z""#, "the event's timestamp"]), "{shown}");
     assert!(says(&shown, "properties", &["byte for byte"]), "{shown}");
     assert!(says(&shown, "body", &[&format!("{} bytes", EVENT.len()), "524288"]), "{shown}");

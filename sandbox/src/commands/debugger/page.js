@@ -110,6 +110,10 @@ async function show(id) {
   find(".status").textContent = statusLine(webhook);
   find(".body").textContent = webhook.answer;
   find(".summary").textContent = summary(webhook);
+  const again = find(".again");
+  again.hidden = webhook.rows === null;
+  const name = `${typeOf(webhook)} again`;
+  again.addEventListener("click", () => send(name, `webhooks/${encodeURIComponent(id)}/again`, again));
   if (webhook.rows) {
     find("tbody").append(...webhook.rows.map(row));
     find("table").classList.toggle("alone", webhook.properties === null);
@@ -171,11 +175,11 @@ function cell(line, mark) {
 
 // Sending.
 
-async function send(name, button) {
+async function send(name, url, button) {
   if (button.ariaDisabled === "true") return;
   button.ariaDisabled = "true"; // not `disabled`, which would remove the focus
   try {
-    const response = await fetch(`events/${encodeURIComponent(name)}`, { method: "POST" });
+    const response = await fetch(url, { method: "POST" });
     if (!response.ok) throw new Error(await response.text());
     const answer = await response.json();
     byId("sent").textContent = `${name}: ${statusLine(answer)}`;
@@ -195,7 +199,7 @@ byId("search").addEventListener("input", ({ target }) => {
 for (const name of await (await fetch("events")).json()) {
   const button = element("button", name);
   button.type = "button";
-  button.addEventListener("click", () => send(name, button));
+  button.addEventListener("click", () => send(name, `events/${encodeURIComponent(name)}`, button));
   byId("events").append(button);
 }
 

@@ -125,6 +125,13 @@ impl Webhooks {
         webhook.detail(&self.configuration)
     }
 
+    /// The event of a webhook, byte for byte, if its body was seen.
+    pub fn event(&self, id: &str) -> Option<Vec<u8>> {
+        let known = self.known();
+        let webhook = known.iter().find(|webhook| webhook.id == id)?;
+        webhook.exchange.as_ref()?.request.as_ref().map(|body| body.to_vec())
+    }
+
     fn learn(&self, id: &str, learn: impl FnOnce(&mut Webhook)) {
         let mut known = self.known();
         // From the end: most updates are about the newest webhooks.
