@@ -30,6 +30,7 @@ fn rejected(reason: &str) -> String {
     format!(r#"stigg_segment_webhooks{{outcome="rejected",reason="{reason}"}}"#)
 }
 
+const TRIMMED: &str = "stigg_segment_trimmed_webhooks{}";
 const FORWARDED: &str = r#"stigg_segment_webhooks{outcome="forwarded"}"#;
 
 /// Sends a webhook, and returns the counters that went up by one.
@@ -52,7 +53,7 @@ async fn every_outcome_is_counted_and_nothing_else_with_it() -> Result<()> {
     let shipped = Edge::start().await?;
     let expected = [FORWARDED.to_owned()].into_iter();
     let expected = expected.chain(Ignored::CODES.iter().map(|code| ignored(code)));
-    let expected = expected.chain(Rejection::CODES.iter().map(|code| rejected(code)));
+    let expected = expected.chain(Rejection::CODES.iter().map(|code| rejected(code))).chain([TRIMMED.to_owned()]);
     let at_start = counters(&shipped.envoy).await?;
     assert_eq!(at_start, expected.map(|series| (series, 0)).collect(), "all of them are there at once, at 0");
 
@@ -115,6 +116,35 @@ async fn every_outcome_is_counted_and_nothing_else_with_it() -> Result<()> {
         Shell::Native => assert!(all.remove(&rejected("internal"))),
     }
     assert_eq!(seen, all, "each reason is shown here");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_trimmed_webhook_is_counted_and_logged() -> Result<()> {
+    let edge = Edge::start_with(|config| {
+        config.edit_plugin_configuration(|own| {
+            own["too_large"] = json!({ "remove": ["large"] });
+            own["max_call_bytes"] = json!(1000);
+        })
+    })
+    .await?;
+    let event =
+        |size| format!(r#"{{"type":"a","messageId":"m","customer":{{"id":"c"}},"large":"{}"}}"#, "x".repeat(size));
+    for (size, trimmed) in [(100, false), (2000, true)] {
+        let up = counted(&edge, Webhook::new(event(size)).secret(SECRET)).await?;
+        let expected = [Some(FORWARDED), trimmed.then_some(TRIMMED)].into_iter().flatten().map(str::to_owned);
+        assert_eq!(up, expected.collect(), "{size}");
+        let line = edge
+            .envoy
+            .wait_for_line(
+                |line| line.contains(r#""bytes_in":"#) && line.contains(&format!(":{}", event(size).len())),
+                PATIENCE,
+            )
+            .await?;
+        let logged: Value = serde_json::from_str(&line)?;
+        assert_eq!(logged["trimmed"], if trimmed { json!("true") } else { Value::Null }, "{line}");
+    }
+    assert_eq!(edge.segment.calls()[1].json()["context"]["removed"], json!(["large"]));
     Ok(())
 }
 

@@ -113,6 +113,14 @@ fn show_call(call: &Call, environment: &Environment, event: &[u8]) -> Result<()>
         Properties::Without(paths) => say!("{:12}the event without {}", "properties", paths.join(", ")),
         _ => say!("{:12}the event, byte for byte", "properties"),
     }
+    for call in &calls {
+        let context: serde_json::Value = serde_json::from_str(&shown(call, "context")).unwrap_or_default();
+        let removed: Vec<_> =
+            context["removed"].as_array().into_iter().flatten().filter_map(|path| path.as_str()).collect();
+        if !removed.is_empty() {
+            say!("{:12}{} left this call, which was over its limit (too_large)", "", removed.join(", "));
+        }
+    }
     say!("{:12}{} bytes, of at most {}", "body", event.len(), environment.max_body_bytes);
     say!("{:12}{} bytes, of at most {}", "call", body.len(), environment.max_call_bytes);
     say!("\n{}", pretty(&body));

@@ -125,6 +125,16 @@ fn what_is_left_out_is_named_at_any_depth() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn what_leaves_a_call_over_its_limit_is_named() -> Result<()> {
+    let event = format!(r#"{{"type":"t","messageId":"m","customer":{{"id":"x"}},"large":"{}"}}"#, "x".repeat(2_000));
+    let configuration = json!({ "too_large": { "remove": ["small", "large"] }, "max_call_bytes": 1_000 });
+    let (success, shown) = explain(&event, Some(configuration), &[])?;
+    assert!(success && says(&shown, "properties", &["the event without", "large"]), "{shown}");
+    assert!(shown.contains("large left this call, which was over its limit (too_large)"), "{shown}");
+    Ok(())
+}
+
 /// A path is not written out for each line or for each member that is left out.
 #[test]
 fn a_long_key_takes_little_memory() -> Result<()> {
