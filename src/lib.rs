@@ -5,6 +5,7 @@
 //! | [`json`] | reading JSON without building anything |
 //! | [`path`] | paths into an event |
 //! | [`pattern`] | patterns for an event's type |
+//! | [`places`] | where Stigg's events have the customer's id |
 //! | [`event`] | the members of an event that the configuration needs |
 //! | [`event_name`] | how an event is called in Segment |
 //! | [`rfc3339`] | what a timestamp looks like |
@@ -62,6 +63,7 @@ pub mod mapping;
 pub mod metrics;
 pub mod path;
 pub mod pattern;
+pub mod places;
 pub mod redact;
 pub mod reply;
 pub mod rfc3339;

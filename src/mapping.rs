@@ -8,8 +8,9 @@ use crate::event_name::{EventName, Style};
 use crate::json::{Malformed, Reader, Str, Value};
 use crate::path::Path;
 use crate::pattern::Pattern;
+use crate::places::KNOWN;
 use crate::redact::{Listed, Redaction};
-use crate::reply::{self, Excess, Ignored, Names, Rejection, Reply};
+use crate::reply::{self, Elsewhere, Excess, Ignored, Names, Rejection, Reply};
 use crate::rfc3339;
 
 /// The choices of a configuration. The default is the mapping that Stigg publishes.
@@ -66,6 +67,9 @@ pub struct Mapping {
     also: Vec<Also>,
     message_id_prefix: String,
     too_large: Vec<Removable>,
+    /// The known places of a customer's id at which the configuration does not look. They are read only if it finds none.
+    elsewhere: (Wanted, Vec<(&'static str, CompiledPlace)>),
+    has_own_places: bool,
 }
 
 /// A path that leaves a call that is too large.
@@ -155,6 +159,16 @@ impl Mapping {
         let kind = top("type");
         let message_id = top("messageId");
         let timestamp = top("timestamp");
+        let is_looked_at =
+            |place: &Place| choices.user_id.iter().any(|own| own.path == place.path && own.events.is_none());
+        let mut wanted_elsewhere = Wanted::default();
+        let elsewhere = KNOWN.iter().map(|known| (known.path, known.place())).filter(|(_, place)| !is_looked_at(place));
+        let elsewhere = elsewhere.map(|(name, Place { path, events })| {
+            (name, CompiledPlace { slot: wanted_elsewhere.want(&path), path, events, traits: Vec::new() })
+        });
+        let elsewhere = elsewhere.collect();
+        let has_own_places =
+            choices.user_id.iter().any(|place| KNOWN.iter().all(|known| known.place().path != place.path));
         let user_id = choices.user_id.into_iter().map(|place| {
             // Only an object that has the id as its own `id` is the customer's record.
             let is_record = !choices.also.is_empty() && place.path.ends_in("id");
@@ -179,6 +193,8 @@ impl Mapping {
             also: choices.also,
             message_id_prefix: choices.message_id_prefix,
             too_large: choices.too_large.into_iter().map(Removable::new).collect(),
+            elsewhere: (wanted_elsewhere, elsewhere),
+            has_own_places,
         }
     }
 
@@ -344,7 +360,9 @@ impl Mapping {
                 break;
             }
         }
-        let Some((user_id, place)) = found else { return Err(Ignored::NoCustomer.into()) };
+        let Some((user_id, place)) = found else {
+            return Err(self.without_customer(body, decoded.as_deref()).into());
+        };
         let kind = kind.filter(|kind| self.event_name.names(*kind)).ok_or(Rejection::InvalidType)?;
         let is_absent = |slot| matches!(event.get(slot), None | Some(Value::Null));
         let is_like_an_earlier_one = is_absent(self.message_id) && is_absent(self.timestamp);
@@ -356,6 +374,18 @@ impl Mapping {
             constants: &self.constants,
         };
         Ok(Found { event, kind, place, envelope })
+    }
+
+    /// Why an event without an id where the configuration looks is ignored.
+    fn without_customer(&self, body: &[u8], kind: Option<&[u8]>) -> Ignored {
+        let (wanted, places) = &self.elsewhere;
+        let Ok(event) = wanted.read(body) else { return Ignored::NoCustomer };
+        let mut places = places.iter().filter(|(_, place)| place.applies_to(kind));
+        let has_id = |place: &CompiledPlace| matches!(user_id(event.get(place.slot)), Ok(Some(_)));
+        match places.find(|(_, place)| has_id(place)) {
+            Some((path, _)) => Ignored::CustomerElsewhere(Elsewhere { path, has_own_places: self.has_own_places }),
+            None => Ignored::NoCustomer,
+        }
     }
 
     /// The event without what is left out of it; `None` if nothing is.

@@ -54,7 +54,12 @@ impl Path {
 
     /// The path of these keys.
     pub fn keys<const N: usize>(keys: [&str; N]) -> Self {
-        Path(keys.map(|key| Step::Key(key.to_owned())).into())
+        Path::of(keys)
+    }
+
+    /// The path of any number of keys.
+    pub fn of<'a>(keys: impl IntoIterator<Item = &'a str>) -> Self {
+        Path(keys.into_iter().map(|key| Step::Key(key.to_owned())).collect())
     }
 
     /// The path of another member of the same object.

@@ -62,6 +62,8 @@ reasons! {
     Ignored {
         /// The event is not about a customer.
         NoCustomer = 204 "no_customer",
+        /// The event is about a customer, whose id is in a place where the configuration does not look.
+        CustomerElsewhere(Elsewhere) = 204 "customer_elsewhere",
         /// The configuration does not send events of this type.
         EventNotAllowed = 204 "event_not_allowed",
     }
@@ -97,6 +99,15 @@ reasons! {
         /// The host has no webhook secret to compare with.
         SecretUnavailable = 500 "secret_unavailable",
     }
+}
+
+/// Where the id of a customer is, when the configuration does not look there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// The path.
+    pub path: &'static str,
+    /// Whether the configuration has its own places: then this one may hold another kind of id.
+    pub has_own_places: bool,
 }
 
 /// What is wrong with a JSON text, and where.
@@ -198,6 +209,15 @@ impl Reply {
     pub fn message(self) -> Cow<'static, str> {
         match self {
             Reply::Ignored(Ignored::NoCustomer) => "The event is not about a customer.".into(),
+            Reply::Ignored(Ignored::CustomerElsewhere(Elsewhere { path, has_own_places: false })) => format!(
+                "The event has no id at customer.id, but it has a customer's id at {path}; \"user_id\": \"all\" in the \
+                 configuration sends such events."
+            )
+            .into(),
+            Reply::Ignored(Ignored::CustomerElsewhere(Elsewhere { path, has_own_places: true })) => format!(
+                "The event has no id where user_id looks. It has Stigg's customer id at {path}, which may be a company's."
+            )
+            .into(),
             Reply::Ignored(Ignored::EventNotAllowed) => "The configuration does not send events of this type.".into(),
             Reply::Rejected(rejection) => rejection.message(),
         }

@@ -7,6 +7,7 @@ use crate::identity::{NAME, VERSION};
 use crate::mapping::{Choices, EventTypes, Place};
 use crate::path::{Path, Step, is_number};
 use crate::pattern::Pattern;
+use crate::places::{KNOWN, Known};
 use crate::redact::{Listed, Redaction};
 
 /// The field that names the source of Segment's.
@@ -103,6 +104,14 @@ fn source(field: Field<'_>) -> Result<String, Error> {
 }
 
 fn places(field: &Field<'_>, warnings: &mut Vec<String>) -> Result<Vec<Place>, Error> {
+    if let Some(text) = field.as_text() {
+        let all = || KNOWN.iter().map(Known::place).collect();
+        return if text == "all" {
+            Ok(all())
+        } else {
+            Err(field.error(r#"expected "all" or a list: [{"path": "customer.id"}]"#))
+        };
+    }
     let places = field.list()?.into_iter().map(|place| {
         let mut fields = place.fields()?;
         let path = path(&fields.take("path").ok_or_else(|| place.error("name a path"))?, Path::parse, warnings)?;

@@ -78,6 +78,7 @@ async fn every_outcome_is_counted_and_nothing_else_with_it() -> Result<()> {
     let large = |size: usize| format!(r#"{{"type":"a","customer":{{"id":"c"}},"x":"{}"}}"#, "x".repeat(size));
     for (webhook, reason) in [
         (body(CATALOG_EVENT), "no_customer"),
+        (body(r#"{"type":"credits.granted","customerId":"c"}"#), "customer_elsewhere"),
         (body(r#"{"type":"denied","customer":{"id":"c"}}"#), "event_not_allowed"),
         (body(""), "empty_body"),
         (body("{"), "malformed_json"),

@@ -411,3 +411,43 @@ fn a_message_names_members_and_repeats_no_data() {
     let message = reply.message();
     assert!(message.contains("are x, customer") && !message.contains("secret") && !message.contains('@'), "{message}");
 }
+
+#[test]
+fn all_stands_for_every_known_place() {
+    for (event, user_id, path) in [
+        (r#"{"type":"credit_grant.created","customerId":"c"}"#, "c", "customerId"),
+        (r#"{"type":"subscription.create_failed","input":{"customerId":"c"}}"#, "c", "input.customerId"),
+        (r#"{"type":"customer.created","id":"c"}"#, "c", "id"),
+        (r#"{"type":"a","customer":{"id":"c"},"customerId":"d"}"#, "c", "customer.id"),
+    ] {
+        assert_eq!(call_with(r#"{"user_id":"all"}"#, event)["userId"], user_id, "{event}");
+        if path != "customer.id" {
+            assert_eq!(map(event), Outcome::Answer(204, "customer_elsewhere"), "{event}");
+            let Step::Reply(reply) = step("{}", event.as_bytes()) else { panic!() };
+            assert!(reply.message().contains(&format!("at {path}; \"user_id\": \"all\"")), "{}", reply.message());
+            // A list for people must not be told to send a company's id.
+            let Step::Reply(reply) = step(r#"{"user_id":[{"path":"customer.metadata.userId"}]}"#, event.as_bytes())
+            else {
+                panic!()
+            };
+            assert!(reply.message().contains("company") && !reply.message().contains("all"), "{}", reply.message());
+        }
+    }
+    for not_about_one in [
+        r#"{"type":"plan.created","id":"plan-pro"}"#,
+        r#"{"type":"customer.created","id":""}"#,
+        r#"{"type":"a","customerId":true}"#,
+    ] {
+        assert_eq!(map(not_about_one), Outcome::Answer(204, "no_customer"), "{not_about_one}");
+    }
+}
+
+/// The page names the events that need a place.
+#[test]
+fn the_page_lists_the_known_places() {
+    let page = tests::pages::read("docs/configuration.md").unwrap();
+    for known in stigg_segment::places::KNOWN.iter().filter(|known| !known.needed_by.is_empty()) {
+        let events = known.needed_by.iter().map(|event| format!("`{event}`")).collect::<Vec<_>>().join(", ");
+        assert!(page.contains(&format!("| {events} | `{}` |", known.path)), "{events}: {}", known.path);
+    }
+}

@@ -30,6 +30,8 @@ pub mod metrics;
 pub mod path;
 #[path = "../../../src/pattern.rs"]
 pub mod pattern;
+#[path = "../../../src/places.rs"]
+pub mod places;
 #[path = "../../../src/redact.rs"]
 pub mod redact;
 #[path = "../../../src/reply.rs"]

@@ -250,7 +250,7 @@ fn filtered(settings: &str, body: &[u8]) -> Result<mapping::Call, Outcome> {
     assert!(matches!(filter.headers(head.into_iter(), false, |_| None), Step::SendHeaders(_)));
     match filter.complete(body, || Some(NOW)) {
         Step::Forward(None, call) => Ok(call),
-        Step::Reply(reply) if (reply.status(), reply.code()) == (204, "no_customer") => Err(Outcome::Ignored),
+        Step::Reply(reply) if ["no_customer", "customer_elsewhere"].contains(&reply.code()) => Err(Outcome::Ignored),
         Step::Reply(reply) if reply.status() == 400 => Err(Outcome::Rejected(reply.code())),
         step => panic!("{step:?}"),
     }
