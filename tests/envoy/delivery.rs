@@ -163,9 +163,10 @@ async fn when_retries_fail_stigg_is_told_and_delivers_again() -> Result<()> {
     Ok(())
 }
 
+const STIGG_GIVES_UP: Duration = Duration::from_secs(30);
+
 #[tokio::test]
 async fn stigg_has_an_answer_before_it_gives_up() -> Result<()> {
-    const STIGG_GIVES_UP: Duration = Duration::from_secs(30);
     let edge = Edge::start().await?;
     edge.segment.behave(Behaviour::Accept.after(2 * STIGG_GIVES_UP));
     let begin = Instant::now();
@@ -174,6 +175,29 @@ async fn stigg_has_an_answer_before_it_gives_up() -> Result<()> {
     assert_eq!((reply.status, &reply.json()["code"]), (504, &json!("unavailable")));
     assert!(took < STIGG_GIVES_UP - Duration::from_secs(3), "{took:?}");
     assert!(edge.segment.calls().len() > 1, "one slow attempt must leave time for another");
+    Ok(())
+}
+
+/// Stigg counts from the moment at which it begins to send.
+#[tokio::test]
+async fn a_slow_webhook_has_an_answer_before_stigg_gives_up() -> Result<()> {
+    let slow = async |edge: Edge| {
+        edge.segment.behave(Behaviour::Accept.after(2 * STIGG_GIVES_UP));
+        let webhook = post(EVENT);
+        let (start, end) = webhook.split_at(webhook.len() - 1);
+        let begin = Instant::now();
+        let mut stigg = edge.connect().await?;
+        stigg.send(start).await?;
+        tokio::time::sleep(Duration::from_secs(9)).await; // request_timeout is 10 s
+        stigg.send(end).await?;
+        let answer = stigg.response().await?;
+        assert_eq!(answer.status, 504);
+        assert!(answer.body.contains(r#""code":"unavailable""#), "{answer:?}");
+        assert!(begin.elapsed() < STIGG_GIVES_UP - Duration::from_secs(1), "{:?}", begin.elapsed());
+        anyhow::Ok(())
+    };
+    let [held, buffered] = Edge::start_both_ways().await?;
+    tokio::try_join!(slow(held), slow(buffered))?;
     Ok(())
 }
 
