@@ -123,6 +123,10 @@ fn wrong(key: &str) -> Option<&'static str> {
         )
     } else if key == "$" {
         Some("has a step `$`; a path starts with the first key, such as customer.id")
+    } else if key.starts_with('/') {
+        Some(
+            "has a step that starts with `/`; write dots, as in customer.id, or put the step in quotes if its key has it",
+        )
     } else if key.contains('*') {
         Some("has a `*` inside a step, which only stands for a whole step; put the step in quotes if its key has it")
     } else {

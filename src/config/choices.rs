@@ -131,7 +131,10 @@ fn path(
     let text = field.text()?;
     let path = parse(&text).map_err(|wrong| field.error(&format!("`{text}` {wrong}")))?;
     let mut numbers = path.steps().iter().filter_map(|step| match step {
-        Step::Key(key) if is_number(key) && !text.contains(&format!("\"{key}\"")) => Some(key),
+        Step::Key(key) if is_number(key) => {
+            let all = path.steps().iter().filter(|other| *other == step).count();
+            Some(key).filter(|key| text.matches(&format!("\"{key}\"")).count() < all)
+        }
         _ => None,
     });
     if let Some(number) = numbers.next() {

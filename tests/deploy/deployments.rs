@@ -318,10 +318,8 @@ async fn connections_to_the_metrics_are_bounded_and_take_none_from_the_webhooks(
     let manifests = Manifests::kubernetes()?;
     let container = &manifests.the("Deployment")?["spec"]["template"]["spec"]["containers"][0];
     let segment = Segment::start().await?;
-    let limit = "/overload_manager/resource_monitors/envoy.resource_monitors.global_downstream_max_connections\
-                 /typed_config/max_active_downstream_connections";
     let container = Container::of_deployment(&manifests, environment(container)?)?;
-    let envoy = container.start_with(&segment, |config| config.set(limit, json!(MOST + 4))).await?;
+    let envoy = container.start_with(&segment, |config| config.set(MOST_CONNECTIONS, json!(MOST + 4))).await?;
     let edge = Edge { envoy, segment };
     let metrics = edge.envoy.addr("metrics").context("no metrics")?;
     let mut idle = Vec::new();

@@ -68,6 +68,7 @@ pub fn config(manifests: &Manifests, segment: &Segment) -> Result<Config> {
     let connection_manager = json!({
         "@type": xds::HTTP_CONNECTION_MANAGER,
         "stat_prefix": "webhooks",
+        "common_http_protocol_options": { "max_stream_duration": clients["connection"]["connectionLimit"]["maxStreamDuration"] },
         "use_remote_address": true,
         "server_header_transformation": "PASS_THROUGH",
         "early_header_mutation_extensions": [{

@@ -141,6 +141,7 @@ fn apply(patch: &Value, config: &mut Config) -> Result<()> {
             let routes = format!("{HTTP_CONNECTION_MANAGER}/route_config/virtual_hosts/{VIRTUAL_HOST}/routes");
             merge(config.at(&format!("{routes}/{route}"))?, value);
         }
+        (Some("NETWORK_FILTER"), Some("MERGE")) => merge(config.at(HTTP_CONNECTION_MANAGER)?, &value["typed_config"]),
         other => anyhow::bail!("what does {other:?} do?"),
     }
     Ok(())

@@ -121,7 +121,7 @@ async fn segments_rate_limit_is_waited_for() -> Result<()> {
 async fn a_wait_that_does_not_fit_is_passed_on_to_stigg_at_once() -> Result<()> {
     let edge = Edge::start_with(impatient).await?;
     let date = "Wed, 21 Oct 2026 07:28:00 GMT";
-    let waits = [("retry-after", "60"), ("retry-after", "16"), ("retry-after", date), ("x-ratelimit-reset", "60")];
+    let waits = [("retry-after", "60"), ("retry-after", "12"), ("retry-after", date), ("x-ratelimit-reset", "60")];
     for (status, (header, wait)) in [429, 503, 500].into_iter().flat_map(|status| waits.map(|wait| (status, wait))) {
         edge.segment.clear();
         edge.segment.behave(Behaviour::status(status).with_header(header, wait));
@@ -132,7 +132,7 @@ async fn a_wait_that_does_not_fit_is_passed_on_to_stigg_at_once() -> Result<()> 
         assert_eq!(edge.segment.calls().len(), 1, "{status} {header}: {wait}");
     }
     // It would have fitted, if the answer had not been so slow.
-    for (slow, wait) in [(5_100, "12"), (600, "15")] {
+    for (slow, wait) in [(3_100, "9"), (600, "11")] {
         edge.segment.clear();
         let late = Behaviour::status(429).with_header("retry-after", wait).after(Duration::from_millis(slow));
         edge.segment.behave(late);
@@ -151,7 +151,7 @@ async fn a_wait_that_does_not_fit_is_passed_on_to_stigg_at_once() -> Result<()> 
 async fn a_long_wait_is_waited_for_once_and_a_short_one_before_each_retry() -> Result<()> {
     let edge = Edge::start_with(impatient).await?;
     for (status, header, wait, attempts) in
-        [(429, "retry-after", "12", 2), (503, "x-ratelimit-reset", "9", 2), (429, "retry-after", "1", 4)]
+        [(429, "retry-after", "10", 2), (503, "x-ratelimit-reset", "9", 2), (429, "retry-after", "1", 4)]
     {
         edge.segment.clear();
         edge.segment.behave(Behaviour::status(status).with_header(header, wait));
@@ -184,9 +184,10 @@ async fn when_retries_fail_stigg_is_told_and_delivers_again() -> Result<()> {
     Ok(())
 }
 
+const STIGG_GIVES_UP: Duration = Duration::from_secs(30);
+
 #[tokio::test]
 async fn stigg_has_an_answer_before_it_gives_up() -> Result<()> {
-    const STIGG_GIVES_UP: Duration = Duration::from_secs(30);
     let edge = Edge::start().await?;
     edge.segment.behave(Behaviour::Accept.after(2 * STIGG_GIVES_UP));
     let begin = Instant::now();
@@ -195,6 +196,43 @@ async fn stigg_has_an_answer_before_it_gives_up() -> Result<()> {
     assert_eq!((reply.status, &reply.json()["code"]), (504, &json!("unavailable")));
     assert!(took < STIGG_GIVES_UP - Duration::from_secs(3), "{took:?}");
     assert!(edge.segment.calls().len() > 1, "one slow attempt must leave time for another");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_answer_of_segment_does_not_give_way_to_a_timeout() -> Result<()> {
+    let slow = async |millis, attempts| {
+        let edge = Edge::start().await?;
+        edge.segment.behave(Behaviour::status(500).after(Duration::from_millis(millis)));
+        let reply = edge.send_event(EVENT).await?;
+        assert_eq!((reply.status, reply.text().as_str()), (500, r#"{"success":false}"#), "after {millis} ms");
+        assert_eq!(edge.segment.calls().len(), attempts, "after {millis} ms");
+        anyhow::Ok(())
+    };
+    tokio::try_join!(slow(4_000, 4), slow(6_200, 3), slow(7_600, 2))?;
+    Ok(())
+}
+
+/// Stigg counts from the moment at which it begins to send.
+#[tokio::test]
+async fn a_slow_webhook_has_an_answer_before_stigg_gives_up() -> Result<()> {
+    let slow = async |edge: Edge| {
+        edge.segment.behave(Behaviour::Accept.after(2 * STIGG_GIVES_UP));
+        let webhook = post(EVENT);
+        let (start, end) = webhook.split_at(webhook.len() - 1);
+        let begin = Instant::now();
+        let mut stigg = edge.connect().await?;
+        stigg.send(start).await?;
+        tokio::time::sleep(Duration::from_secs(9)).await; // request_timeout is 10 s
+        stigg.send(end).await?;
+        let answer = stigg.response().await?;
+        assert_eq!(answer.status, 504);
+        assert!(answer.body.contains(r#""code":"unavailable""#), "{answer:?}");
+        assert!(begin.elapsed() < STIGG_GIVES_UP - Duration::from_secs(1), "{:?}", begin.elapsed());
+        anyhow::Ok(())
+    };
+    let [held, buffered] = Edge::start_both_ways().await?;
+    tokio::try_join!(slow(held), slow(buffered))?;
     Ok(())
 }
 

@@ -195,16 +195,15 @@ async fn a_connection_that_never_sends_is_closed_long_before_one_that_is_kept_al
     Ok(())
 }
 
-/// Connections that only begin HTTP/2 count as idle. They lose their place when connections become scarce.
+/// Connections that only begin HTTP/2 count as idle. They lose their place when connections become scarce; each one that
+/// is closed gives the others more time.
 #[tokio::test]
 async fn idle_connections_cannot_take_all_places() -> Result<()> {
     if is_too_old((1, 37), "idle connections that are closed sooner").await? {
         return Ok(());
     }
     const MOST: usize = 20;
-    let limit = "/overload_manager/resource_monitors/envoy.resource_monitors.global_downstream_max_connections\
-                 /typed_config/max_active_downstream_connections";
-    let edge = Edge::start_with(|config| config.set(limit, json!(MOST))).await?;
+    let edge = Edge::start_with(|config| config.set(MOST_CONNECTIONS, json!(MOST))).await?;
     let begin = Instant::now();
     let mut idle = Vec::new();
     for _ in 0..MOST - 2 {
@@ -212,7 +211,7 @@ async fn idle_connections_cannot_take_all_places() -> Result<()> {
         connection.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await?;
         idle.push(connection);
     }
-    edge.envoy.wait_for_stat("http.webhooks.downstream_cx_idle_timeout", idle.len() as u64, PATIENCE).await?;
+    edge.envoy.wait_for_stat("http.webhooks.downstream_cx_idle_timeout", MOST as u64 / 5, PATIENCE).await?;
     assert!(begin.elapsed() < Duration::from_secs(30), "idle_timeout is 75 s: {:?}", begin.elapsed());
     assert_eq!(edge.send_event(EVENT).await?.status, 200);
     Ok(())

@@ -358,6 +358,29 @@ async fn the_certificate_is_replaced_while_connections_come() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+async fn connections_that_only_finish_the_handshake_cannot_take_all_places() -> Result<()> {
+    if is_too_old((1, 37), "idle connections that are closed sooner").await? {
+        return Ok(());
+    }
+    const MOST: usize = 20;
+    let etc = etc_envoy()?;
+    let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
+    replace(&etc.path().join("certs"), "tls.key", &certificate.signing_key.serialize_pem())?;
+    replace(&etc.path().join("certs"), "tls.crt", &certificate.cert.pem())?;
+    let segment = Segment::start().await?;
+    let config = variant(TLS, &etc, &segment)?.set(MOST_CONNECTIONS, json!(MOST))?;
+    let envoy = Envoy::start(config, options()).await?;
+    let addr = envoy.addr(sandbox::envoy::LISTENER).unwrap();
+    let mut idle = Vec::new();
+    for _ in 0..MOST - 2 {
+        idle.push(tls(addr, &certificate.cert).await?);
+    }
+    // PATIENCE is below idle_timeout.
+    envoy.wait_for_stat("http.webhooks.downstream_cx_idle_timeout", MOST as u64 / 5, PATIENCE).await?;
+    Ok(())
+}
+
 async fn tls(addr: SocketAddr, trusted: &rcgen::Certificate) -> Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
     roots.add(trusted.der().clone())?;

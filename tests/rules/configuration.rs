@@ -286,12 +286,16 @@ fn a_step_that_looks_like_an_index_is_warned_about() {
         (r#"{"properties": {"remove": ["a", "entitlements.0.feature"]}}"#, "properties.remove[1]: the step 0 of "),
         (r#"{"properties": {"keep_only": ["a.12"]}}"#, "properties.keep_only[0]: the step 12 of "),
         (r#"{"user_id": [{"path": "a.1.id"}]}"#, "user_id[0].path: the step 1 of "),
+        (r#"{"properties": {"remove": ["\"0\".a.0"]}}"#, "properties.remove[0]: the step 0 of "),
         (r#"{"properties": {"remove": ["a.-1.x"]}}"#, "properties.remove[0]: the step -1 of "),
     ] {
         let warnings = warnings(json);
         assert!(warnings[0].starts_with(place) && warnings[0].contains('*'), "{warnings:?}");
     }
-    assert_eq!(warnings(r#"{"properties": {"remove": ["a.\"0\"", "b.\"1.2\"", "c.\"$\".\"d[0]\""]}}"#), [""; 0]);
+    assert_eq!(
+        warnings(r#"{"properties": {"remove": ["a.\"0\"", "b.\"1.2\"", "c.\"$\".\"d[0]\"", "\"/d\".e/f"]}}"#),
+        [""; 0]
+    );
     // A path with a line feed does not make two lines of one.
     let warnings = warnings(r#"{"properties": {"remove": ["a\nb.0"]}}"#);
     assert!(warnings[0].contains(r"`a\nb.0`") && !warnings[0].contains('\n'), "{warnings:?}");

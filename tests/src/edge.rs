@@ -22,6 +22,10 @@ pub const USER_AGENT: &str = concat!("stigg-segment-filter/", env!("CARGO_PKG_VE
 /// Longer than any step takes.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Where `envoy.yaml` says how many connections Envoy takes in all.
+pub const MOST_CONNECTIONS: &str = "/overload_manager/resource_monitors/\
+    envoy.resource_monitors.global_downstream_max_connections/typed_config/max_active_downstream_connections";
+
 /// The shell that these tests run: those of the target `native` run the dynamic module, all others the Wasm module.
 pub fn shell() -> Shell {
     let program = std::env::current_exe().ok();
