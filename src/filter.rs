@@ -141,7 +141,7 @@ impl Filter {
             match name {
                 b":path" => path = without_query(value),
                 b":method" => is_post = value == b"POST",
-                b"content-encoding" => is_encoded |= !value.trim_ascii().eq_ignore_ascii_case(b"identity"),
+                b"content-encoding" => is_encoded |= !names_no_coding(value.trim_ascii()),
                 // The host rejects a value that is not a number. One that does not parse is a number that is too large.
                 b"content-length" => {
                     announced = std::str::from_utf8(value).ok().and_then(|v| v.parse().ok()).unwrap_or(usize::MAX);
@@ -184,6 +184,11 @@ impl Filter {
         let day = || now()?.as_secs().checked_div(SECONDS_PER_DAY);
         environment.mapping.map(body, environment.max_call_bytes, see_type, day)
     }
+}
+
+/// An empty list of codings names none, like `identity`.
+fn names_no_coding(codings: &[u8]) -> bool {
+    codings.is_empty() || codings.eq_ignore_ascii_case(b"identity")
 }
 
 fn check_body_size(environment: &Environment, size: usize) -> Result<(), Rejection> {

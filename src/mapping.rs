@@ -18,6 +18,8 @@ use crate::rfc3339;
 pub struct Choices {
     /// Where to look for the customer's id, in this order.
     pub user_id: Vec<Place>,
+    /// Where to look for the time, in this order.
+    pub timestamp: Vec<Place>,
     /// How events are named.
     pub event_name: EventName,
     /// Which types of event are sent.
@@ -32,12 +34,14 @@ pub struct Choices {
     pub message_id_prefix: String,
     /// What leaves a call that is too large, one after the other.
     pub too_large: Vec<Path>,
+    /// The key in `properties` that the event comes under, between its quotes; `None` for the event in their place.
+    pub under: Option<Vec<u8>>,
 }
 
-/// A place where a customer's id can be.
+/// A place where a customer's id or a time can be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    /// The path to the id.
+    /// The path to it.
     pub path: Path,
     /// The types of event that have it there; `None` for all types.
     pub events: Option<Vec<Pattern>>,
@@ -58,7 +62,9 @@ pub struct Mapping {
     wanted: Wanted,
     kind: Slot,
     message_id: Slot,
-    timestamp: Slot,
+    /// The event's own `timestamp`, whether it is sent or not.
+    own_timestamp: Slot,
+    timestamp: Vec<CompiledPlace>,
     user_id: Vec<CompiledPlace>,
     event_name: EventName,
     event_types: EventTypes,
@@ -70,6 +76,7 @@ pub struct Mapping {
     /// The known places of a customer's id at which the configuration does not look. They are read only if it finds none.
     elsewhere: (Wanted, Vec<(&'static str, CompiledPlace)>),
     has_own_places: bool,
+    under: Option<Vec<u8>>,
 }
 
 /// A path that leaves a call that is too large.
@@ -147,6 +154,8 @@ const MAX_CALL_BYTES: &str = "max_call_bytes";
 
 /// What follows the event in a track call.
 const TRACK_TAIL: &[u8] = b"}";
+/// The same if the event is under a key.
+const TRACK_TAIL_UNDER: &[u8] = b"}}";
 /// What encloses the calls of a batch.
 const BATCH_HEAD: &[u8] = br#"{"batch":["#;
 const BATCH_TAIL: &[u8] = b"]}";
@@ -158,7 +167,14 @@ impl Mapping {
         let mut top = |key| wanted.want(&Path::keys([key]));
         let kind = top("type");
         let message_id = top("messageId");
-        let timestamp = top("timestamp");
+        let own_timestamp = top("timestamp");
+        let timestamp = choices.timestamp.into_iter().map(|Place { path, events }| CompiledPlace {
+            slot: wanted.want(&path),
+            path,
+            events,
+            traits: Vec::new(),
+        });
+        let timestamp = timestamp.collect();
         let is_looked_at =
             |place: &Place| choices.user_id.iter().any(|own| own.path == place.path && own.events.is_none());
         let mut wanted_elsewhere = Wanted::default();
@@ -185,6 +201,7 @@ impl Mapping {
             wanted,
             kind,
             message_id,
+            own_timestamp,
             timestamp,
             event_name: choices.event_name,
             event_types: choices.event_types,
@@ -195,6 +212,7 @@ impl Mapping {
             too_large: choices.too_large.into_iter().map(Removable::new).collect(),
             elsewhere: (wanted_elsewhere, elsewhere),
             has_own_places,
+            under: choices.under,
         }
     }
 
@@ -248,13 +266,17 @@ impl Mapping {
     fn track(&self, found: &Found<'_>, body: &[u8]) -> Result<Call, Rejection> {
         let properties = self.redacted(body).map_err(|_| Rejection::Internal)?;
         let head = self.track_head(found, &[]);
-        Ok(Call { head, properties, tail: Cow::Borrowed(TRACK_TAIL), trimmed: false })
+        let tail = if self.under.is_some() { TRACK_TAIL_UNDER } else { TRACK_TAIL };
+        Ok(Call { head, properties, tail: Cow::Borrowed(tail), trimmed: false })
     }
 
     fn track_head(&self, found: &Found<'_>, removed: &[u8]) -> Vec<u8> {
         let mut head = Vec::with_capacity(512);
         let name = |out: &mut Vec<u8>| self.event_name.write(found.kind, out);
         found.envelope.write_track(!self.also.is_empty(), name, removed, &mut head);
+        if let Some(key) = &self.under {
+            head.extend_from_slice(&[br#"{""#, key.as_slice(), br#"":"#].concat());
+        }
         head
     }
 
@@ -317,6 +339,11 @@ impl Mapping {
         })
     }
 
+    /// The key in `properties` that the event comes under, as it is written in JSON.
+    pub fn under(&self) -> Option<&[u8]> {
+        self.under.as_deref()
+    }
+
     /// What the ids of all calls start with.
     pub fn message_id_prefix(&self) -> &str {
         &self.message_id_prefix
@@ -365,12 +392,17 @@ impl Mapping {
         };
         let kind = kind.filter(|kind| self.event_name.names(*kind)).ok_or(Rejection::InvalidType)?;
         let is_absent = |slot| matches!(event.get(slot), None | Some(Value::Null));
-        let is_like_an_earlier_one = is_absent(self.message_id) && is_absent(self.timestamp);
+        let is_like_an_earlier_one = is_absent(self.message_id) && is_absent(self.own_timestamp);
         let day = if is_like_an_earlier_one { day() } else { None };
         let envelope = Envelope {
             user_id,
             message_id: MessageId { prefix: &self.message_id_prefix, stigg: string(self.message_id), body, day },
-            timestamp: string(self.timestamp).filter(|timestamp| rfc3339::is_date_time(&timestamp.decoded())),
+            timestamp: self
+                .timestamp
+                .iter()
+                .filter(|place| place.applies_to(decoded.as_deref()))
+                .filter_map(|place| string(place.slot))
+                .find(|time| rfc3339::is_date_time(&time.decoded())),
             constants: &self.constants,
         };
         Ok(Found { event, kind, place, envelope })

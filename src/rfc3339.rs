@@ -1,4 +1,5 @@
-//! Recognises the date-time of [RFC 3339, section 5.6](https://datatracker.ietf.org/doc/html/rfc3339#section-5.6).
+//! Recognises the date-time of [RFC 3339, section 5.6](https://datatracker.ietf.org/doc/html/rfc3339#section-5.6), and two
+//! forms of ISO 8601 that Segment reads as well: an offset without a colon, and a time without seconds.
 
 /// Whether `text` is a date-time such as `2026-02-28T23:59:59.5+01:00`. A leap second is one, a space for the `T` is not.
 pub fn is_date_time(text: &[u8]) -> bool {
@@ -19,7 +20,12 @@ fn date_time(text: &[u8]) -> Option<()> {
     let text = text.strip_prefix(b"T").or_else(|| text.strip_prefix(b"t"))?;
     let (hour, text) = number::<2>(text)?;
     let (minute, text) = number::<2>(text.strip_prefix(b":")?)?;
-    let (second, text) = number::<2>(text.strip_prefix(b":")?)?;
+    let (second, text) = match text.strip_prefix(b":") {
+        Some(text) => number::<2>(text)?,
+        // Without seconds there is no fraction of them.
+        None if text.starts_with(b".") => return None,
+        None => (0, text),
+    };
     let offset = match text.strip_prefix(b".") {
         Some(fraction) => {
             let digits = fraction.iter().take_while(|b| b.is_ascii_digit()).count();
@@ -31,7 +37,7 @@ fn date_time(text: &[u8]) -> Option<()> {
         b"Z" | b"z" => true,
         [b'+' | b'-', offset @ ..] => {
             let (hours, rest) = number::<2>(offset)?;
-            let (minutes, rest) = number::<2>(rest.strip_prefix(b":")?)?;
+            let (minutes, rest) = number::<2>(rest.strip_prefix(b":").unwrap_or(rest))?;
             hours <= 23 && minutes <= 59 && rest.is_empty()
         }
         _ => false,

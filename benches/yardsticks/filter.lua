@@ -273,6 +273,10 @@ local DAYS = { 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 }
 local function is_date_time(text)
   local year, month, day, hour, minute, second, rest =
     string.match(text, "^(%d%d%d%d)%-(%d%d)%-(%d%d)[Tt](%d%d):(%d%d):(%d%d)(.*)$")
+  if not year then
+    second = "00"
+    year, month, day, hour, minute, rest = string.match(text, "^(%d%d%d%d)%-(%d%d)%-(%d%d)[Tt](%d%d):(%d%d)([Zz+-].*)$")
+  end
   if not year or not is_in(month, 1, 12) then return false end
   local days = DAYS[tonumber(month)]
   year = tonumber(year)
@@ -282,7 +286,7 @@ local function is_date_time(text)
   end
   local offset = string.match(rest, "^%.%d+(.*)$") or rest
   if offset == "Z" or offset == "z" then return true end
-  local hours, minutes = string.match(offset, "^[+-](%d%d):(%d%d)$")
+  local hours, minutes = string.match(offset, "^[+-](%d%d):?(%d%d)$")
   return hours ~= nil and is_in(hours, 0, 23) and is_in(minutes, 0, 59)
 end
 

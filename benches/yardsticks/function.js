@@ -13,7 +13,7 @@ const AUTHORIZATION = `Basic ${Buffer.from(`${SEGMENT_WRITE_KEY}:`).toString('ba
 const LIBRARY = { name: 'stigg-segment-filter', version: '0.1.0' };
 const MAX_BODY_BYTES = 512 * 1024;
 const MAX_EVENT_BYTES = 32 * 1024;
-const DATE_TIME = /^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)$/;
+const DATE_TIME = /^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d:?\d\d)$/;
 
 const agent = new http.Agent({ keepAlive: true });
 const track = new URL('/v1/track', SEGMENT_URL);

@@ -16,6 +16,9 @@ pub const SOURCE: &str = "source";
 /// The longest name of a source, in characters.
 const SOURCE_MAX: usize = 32;
 
+/// The field in it that puts the event under a key.
+const UNDER: &str = "under";
+
 /// The field of what is left out of an event.
 pub const PROPERTIES: &str = "properties";
 
@@ -27,6 +30,7 @@ const ALSO: [(&str, Also); 2] = [("identify", Also::Identify), ("group", Also::G
 /// The fields as they are in the configuration.
 pub struct MappingFields<'a> {
     user_id: Option<Field<'a>>,
+    timestamp: Option<Field<'a>>,
     event_name: Option<Field<'a>>,
     events: Option<Field<'a>>,
     common_properties: Option<Field<'a>>,
@@ -43,6 +47,7 @@ impl<'a> MappingFields<'a> {
     pub fn take(fields: &mut Fields<'a>, common_properties: Option<Field<'a>>) -> Self {
         MappingFields {
             user_id: fields.take("user_id"),
+            timestamp: fields.take("timestamp"),
             event_name: fields.take("event_name"),
             events: fields.take("events"),
             common_properties,
@@ -64,19 +69,26 @@ impl<'a> MappingFields<'a> {
                 "also: the route must rewrite the path to /v1/batch; /v1/track takes a batch and drops it".into(),
             );
         }
+        let under = self.properties.iter().chain(&self.common_properties).find_map(|field| under(field).transpose());
+        let under = under.transpose()?;
         let properties = self.common_properties.iter().chain(&self.properties);
         let properties = properties.filter_map(|field| redaction(field, warnings).transpose());
         let properties = properties.collect::<Result<_, _>>()?;
         Ok(Choices {
             user_id: match self.user_id {
-                Some(field) => places(&field, warnings)?,
+                Some(field) => user_id(&field, warnings)?,
                 None => vec![Place { path: Path::keys(["customer", "id"]), events: None }],
+            },
+            timestamp: match self.timestamp {
+                Some(field) => places(&field, warnings)?,
+                None => vec![Place { path: Path::keys(["timestamp"]), events: None }],
             },
             event_name: self.event_name.map(event_name).transpose()?.unwrap_or_default(),
             event_types: self.events.map(event_types).transpose()?.unwrap_or_default(),
             properties,
             constants: constants(self.context, self.integrations, self.too_large.is_some())?,
             also,
+            under,
             too_large: self.too_large.map(|field| too_large(field, warnings)).transpose()?.unwrap_or_default(),
             message_id_prefix: match source {
                 Some(source) => format!("{MESSAGE_ID_PREFIX}{source}-"),
@@ -103,7 +115,7 @@ fn source(field: Field<'_>) -> Result<String, Error> {
     }
 }
 
-fn places(field: &Field<'_>, warnings: &mut Vec<String>) -> Result<Vec<Place>, Error> {
+fn user_id(field: &Field<'_>, warnings: &mut Vec<String>) -> Result<Vec<Place>, Error> {
     if let Some(text) = field.as_text() {
         let all = || KNOWN.iter().map(Known::place).collect();
         return if text == "all" {
@@ -112,6 +124,10 @@ fn places(field: &Field<'_>, warnings: &mut Vec<String>) -> Result<Vec<Place>, E
             Err(field.error(r#"expected "all" or a list: [{"path": "customer.id"}]"#))
         };
     }
+    places(field, warnings)
+}
+
+fn places(field: &Field<'_>, warnings: &mut Vec<String>) -> Result<Vec<Place>, Error> {
     let places = field.list()?.into_iter().map(|place| {
         let mut fields = place.fields()?;
         let path = path(&fields.take("path").ok_or_else(|| place.error("name a path"))?, Path::parse, warnings)?;
@@ -184,10 +200,21 @@ fn event_types(field: Field<'_>) -> Result<EventTypes, Error> {
     Ok(EventTypes { allow, deny })
 }
 
+/// The key that the event comes under, as it is written.
+fn under(properties: &Field<'_>) -> Result<Option<Vec<u8>>, Error> {
+    let key = properties.fields()?.take(UNDER);
+    let key = key.map(|key| match key.escaped_text()? {
+        b"" => Err(key.error("the key is empty")),
+        text => Ok(text.to_vec()),
+    });
+    key.transpose()
+}
+
 fn redaction(field: &Field<'_>, warnings: &mut Vec<String>) -> Result<Option<Redaction>, Error> {
     let mut fields = field.fields()?;
     let remove = fields.take("remove");
     let keep_only = fields.take("keep_only");
+    let _ = fields.take(UNDER); // which leaves nothing out
     fields.end()?;
     let (listed, list) = match (remove, keep_only) {
         (None, None) => return Ok(None),

@@ -248,13 +248,39 @@ async fn a_body_or_a_call_over_its_limit_is_rejected() -> Result<()> {
 async fn a_content_encoding_other_than_identity_is_rejected() -> Result<()> {
     let edge = Edge::start().await?;
     for (encoding, status) in
-        [("gzip", 415), ("br", 415), ("identity, gzip", 415), ("identity", 200), ("Identity", 200)]
+        [("gzip", 415), ("br", 415), ("identity, gzip", 415), ("identity", 200), ("Identity", 200), ("", 200)]
     {
         let reply = edge.send(Webhook::new(EVENT).header("content-encoding", encoding)).await?;
         assert_eq!(reply.status, status, "{encoding}");
         if status == 415 {
             assert_eq!(reply.json()["code"], "unsupported_content_encoding");
         }
+    }
+    Ok(())
+}
+
+/// nginx sends HTTP/1.0 to what is behind it unless it is told otherwise, and some clients offer to upgrade to TLS.
+#[tokio::test]
+async fn http_1_0_and_an_offer_to_upgrade_are_served() -> Result<()> {
+    for edge in Edge::start_both_ways().await? {
+        let older = post(EVENT).replace("HTTP/1.1", "HTTP/1.0");
+        let without_host = older.replace("host: edge\r\n", "");
+        assert_ne!(older, without_host);
+        let upgrade = request(
+            "POST",
+            &format!("content-length: {}\r\nconnection: upgrade\r\nupgrade: TLS/1.2\r\n", EVENT.len()),
+            EVENT,
+        );
+        for request in [older.clone(), without_host, upgrade] {
+            let mut connection = edge.connect().await?;
+            connection.send(&request).await?;
+            let response = connection.response().await?;
+            assert_eq!(response.status, 200, "{request}\n{response:?}");
+        }
+        assert_eq!(edge.segment.calls().len(), 3);
+        let mut connection = edge.connect().await?;
+        connection.send(older.replace(SECRET, "wrong")).await?;
+        assert_eq!(connection.response().await?.status, 401);
     }
     Ok(())
 }

@@ -451,3 +451,34 @@ fn the_page_lists_the_known_places() {
         assert!(page.contains(&format!("| {events} | `{}` |", known.path)), "{events}: {}", known.path);
     }
 }
+
+#[test]
+fn the_time_is_the_first_that_is_one_at_these_places() {
+    let settings =
+        r#"{"timestamp":[{"path":"timestamp"},{"path":"createdAt","events":["subscription.*"]},{"path":"input.at"}]}"#;
+    let time = |members: &str| {
+        call_with(settings, format!(r#"{{"type":"subscription.created","customer":{{"id":"c"}},{members}}}"#))["timestamp"].clone()
+    };
+    let [first, second, third] = ["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", "2026-01-03T00:00:00Z"];
+    assert_eq!(time(&format!(r#""timestamp":"{first}","createdAt":"{second}""#)), first);
+    assert_eq!(time(&format!(r#""timestamp":"soon","createdAt":"{second}""#)), second);
+    assert_eq!(time(&format!(r#""timestamp":7,"input":{{"at":"{third}"}}"#)), third);
+    assert_eq!(time(r#""timestamp":null"#), Value::Null);
+    let other = format!(r#"{{"type":"plan.created","customer":{{"id":"c"}},"createdAt":"{second}"}}"#);
+    assert_eq!(call_with(settings, other)["timestamp"], Value::Null);
+}
+
+#[test]
+fn the_whole_event_can_come_under_a_key() {
+    let event = r#"{"type":"a","messageId":"m", "id":1.50,"customer":{"id":"c","email":"e"}}"#;
+    let Outcome::Call(sent) = map_with(r#"{"properties":{"under":"stigg"}}"#, event.as_bytes()) else { panic!() };
+    assert!(sent.ends_with(format!(r#","properties":{{"stigg":{event}}}}}"#).as_bytes()), "{}", sent.escape_ascii());
+    // With everything else that changes the event, and in a batch.
+    let settings = r#"{"properties":{"under":"a \"b\"","remove":["customer.email"]},"also":["identify"],
+                      "too_large":{"remove":["large"]},"max_call_bytes":600}"#;
+    let large = event.replace("1.50", &format!(r#"1.50,"large":"{}""#, "x".repeat(600)));
+    let batch = call_with(settings, &large);
+    let expected = json!({"type":"a","messageId":"m","id":1.50,"customer":{"id":"c"}});
+    assert_eq!(batch["batch"][0]["properties"], json!({ "a \"b\"": expected }));
+    assert_eq!(batch["batch"][0]["context"]["removed"], json!(["large"]));
+}

@@ -33,6 +33,11 @@ impl Mapping {
         Mapping { call, kind, message_id_prefix }
     }
 
+    /// The benchmark's events are not under a key.
+    pub fn under(&self) -> Option<&[u8]> {
+        None
+    }
+
     /// What the ids of all calls start with.
     pub fn message_id_prefix(&self) -> &str {
         &self.message_id_prefix

@@ -20,6 +20,12 @@ pub fn decide(configuration: &[u8], path: &str, event: &[u8]) -> Option<Result<[
     Some(environment.mapping.origins(event).as_ref().map(explain_origins).map_err(|reply| *reply))
 }
 
+/// The key in `properties` that events sent to this path come under, as it is written in JSON.
+pub fn under(configuration: &[u8], path: &str) -> Option<String> {
+    let environment = parse(configuration).ok()?.environment(path.as_bytes())?;
+    environment.mapping.under().map(|key| String::from_utf8_lossy(key).into_owned())
+}
+
 /// Reads a configuration without its secrets.
 pub fn parse(configuration: &[u8]) -> Result<Config> {
     // Another one for each variable, because two environments with the same key are warned about.
@@ -41,8 +47,8 @@ pub fn explain_origins(origins: &Origins<'_>) -> [Origin; 4] {
         false => "\"stigg-\", the source, and the event's SHA-256, because its messageId is missing or unusable",
     };
     let timestamp = match origins.has_timestamp {
-        true => "the event's timestamp",
-        false => "the event's is missing or not an RFC 3339 date-time",
+        true => "the first time in the event that Segment can read",
+        false => "no place has a time that Segment can read, such as 2026-03-01T08:15:30Z",
     };
     let user_id = format!("from {}{number}", origins.user_id);
     [

@@ -62,12 +62,13 @@ pub enum Properties {
 }
 
 impl Difference {
-    /// Compares them; none if one of them is not JSON.
-    pub fn between(event: &str, call: &str) -> Option<Self> {
+    /// Compares them; none if one of them is not JSON. The event may be under a key of `properties`.
+    pub fn between(event: &str, call: &str, under: Option<&str>) -> Option<Self> {
         let mut paths = Paths::default();
         let call_lines = pretty::lines(call, ROOT, &mut paths)?;
         let properties = Step::Member("properties");
-        let places = [vec![properties], vec![Step::Member("batch"), Step::Element(0), properties]];
+        let mut places = [vec![properties], vec![Step::Member("batch"), Step::Element(0), properties]];
+        places.iter_mut().for_each(|place| place.extend(under.map(Step::Member)));
         let place = places.iter().find_map(|place| paths.find(ROOT, place));
         let event_lines = pretty::lines(event, place.unwrap_or(ROOT), &mut paths)?;
         let Some(place) = place else {
@@ -149,7 +150,7 @@ mod tests {
     #[test]
     fn what_the_filter_wrote_stands_out_of_the_event() {
         let call = format!(r#"{{"event":"a","properties":{EVENT}}}"#);
-        let difference = Difference::between(EVENT, &call).unwrap();
+        let difference = Difference::between(EVENT, &call, None).unwrap();
         assert_eq!(difference.properties, Properties::Unchanged);
         assert_eq!(of(&difference.rows, Mark::Added), [vec![], vec!["{", r#""event": "a","#, "}"]]);
         assert_eq!(of(&difference.rows, Mark::LeftOut), [const { Vec::<&str>::new() }; 2]);
@@ -160,7 +161,8 @@ mod tests {
 
     #[test]
     fn a_field_is_explained_where_the_filter_wrote_it() {
-        let mut difference = Difference::between(EVENT, &format!(r#"{{"event":"a","properties":{EVENT}}}"#)).unwrap();
+        let mut difference =
+            Difference::between(EVENT, &format!(r#"{{"event":"a","properties":{EVENT}}}"#), None).unwrap();
         difference.explain("event", "the type".to_owned());
         difference.explain("type", "never".to_owned());
         let origins: Vec<_> = difference.rows.iter().map(|row| row.origin.as_deref()).collect();
@@ -174,7 +176,7 @@ mod tests {
             r#"{"properties":{"type":"a", "customer":{"id":"x"}}}"#,
             r#"{"batch":[{"properties":{"type":"a", "customer":{"id":"x"}}},{"traits":{"email":"e"}}]}"#,
         ] {
-            let difference = Difference::between(EVENT, call).unwrap();
+            let difference = Difference::between(EVENT, call, None).unwrap();
             let without = ["customer.email", "customer.tags"].map(str::to_owned);
             assert_eq!(difference.properties, Properties::Without(without.into()));
             let left_out = vec![r#""email": "e","#, r#""tags": ["#, "1,", "2", "]"];
@@ -184,8 +186,8 @@ mod tests {
 
     #[test]
     fn a_call_without_the_event_and_what_is_no_json() {
-        assert_eq!(Difference::between(EVENT, "{}").unwrap().properties, Properties::Missing);
-        assert_eq!(Difference::between(EVENT, "no"), None);
+        assert_eq!(Difference::between(EVENT, "{}", None).unwrap().properties, Properties::Missing);
+        assert_eq!(Difference::between(EVENT, "no", None), None);
         assert_eq!(of(&event_alone("a\nb"), Mark::Both), [vec!["a", "b"], vec![]]);
     }
 }

@@ -87,6 +87,11 @@ fn show_reply(reply: Reply, environment: Option<&Environment>, size: usize) -> R
     Ok(())
 }
 
+/// The key that the event comes under, as it is written in JSON.
+fn under(environment: &Environment) -> Option<String> {
+    environment.mapping.under().map(|key| String::from_utf8_lossy(key).into_owned())
+}
+
 fn show_call(call: &Call, environment: &Environment, event: &[u8]) -> Result<()> {
     let origins = environment.mapping.origins(event).map_err(|reply| anyhow::anyhow!("{}", reply.code()))?;
     let properties = call.properties.as_deref().unwrap_or(event);
@@ -108,7 +113,8 @@ fn show_call(call: &Call, environment: &Environment, event: &[u8]) -> Result<()>
             value => say!("{field:12}{value}, {origin}"),
         }
     }
-    let difference = Difference::between(std::str::from_utf8(event)?, &body).context("the call is not JSON")?;
+    let difference = Difference::between(std::str::from_utf8(event)?, &body, under(environment).as_deref())
+        .context("the call is not JSON")?;
     match difference.properties {
         Properties::Without(paths) => say!("{:12}the event without {}", "properties", paths.join(", ")),
         _ => say!("{:12}the event, byte for byte", "properties"),

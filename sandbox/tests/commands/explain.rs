@@ -44,7 +44,7 @@ fn a_call_and_the_origin_of_each_part() -> Result<()> {
     assert!(says(&shown, "event", &[r#""customer_updated""#, "dots as underscores"]), "{shown}");
     assert!(says(&shown, "userId", &[r#""7""#, "customer.id", "a number there"]), "{shown}");
     assert!(says(&shown, "messageId", &[r#"-m-1""#, "the source, and the event's messageId"]), "{shown}");
-    assert!(says(&shown, "timestamp", &[r#""2026-03-01T08:15:30Z""#, "the event's timestamp"]), "{shown}");
+    assert!(says(&shown, "timestamp", &[r#""2026-03-01T08:15:30Z""#, "the first time in the event"]), "{shown}");
     assert!(says(&shown, "properties", &["byte for byte"]), "{shown}");
     assert!(says(&shown, "body", &[&format!("{} bytes", EVENT.len()), "524288"]), "{shown}");
     let call: Value = serde_json::from_str(shown.split_once("\n\n").context("no call")?.1)?;

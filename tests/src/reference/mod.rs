@@ -198,19 +198,20 @@ fn is_zero(number: &str) -> bool {
     power < -324 || (power == -324 && significant <= "2470328229206232720882843964341106861825299013071623822127928")
 }
 
-/// Whether `text` is a date-time as in RFC 3339, section 5.6: `full-date "T" full-time`.
+/// Whether `text` is a date-time as in RFC 3339, section 5.6: `full-date "T" full-time`. The seconds and the colon of the
+/// offset may be left out.
 fn is_date_time(text: &str) -> bool {
     let is_time = |text: &str| {
         let Some(end) = text.find(['Z', 'z', '+', '-']) else { return false };
         let (time, offset) = text.split_at(end);
+        if is_clock(time, [23, 59]) {
+            return is_offset(offset);
+        }
         let (time, fraction) = time.split_once('.').unwrap_or((time, "0"));
         is_clock(time, [23, 59, 60])
             && !fraction.is_empty()
             && fraction.chars().all(|c| c.is_ascii_digit())
-            && match offset {
-                "Z" | "z" => true,
-                _ => offset.strip_prefix(['+', '-']).is_some_and(|offset| is_clock(offset, [23, 59])),
-            }
+            && is_offset(offset)
     };
     text.split_once(['T', 't']).is_some_and(|(date, time)| is_date(date) && is_time(time))
 }
@@ -219,6 +220,14 @@ fn is_date_time(text: &str) -> bool {
 fn is_clock<const N: usize>(text: &str, maxima: [u32; N]) -> bool {
     let numbers: Vec<_> = text.split(':').map(|digits| number(digits, 2)).collect();
     numbers.len() == N && numbers.iter().zip(maxima).all(|(number, max)| number.is_some_and(|number| number <= max))
+}
+
+fn is_offset(text: &str) -> bool {
+    let is_it = |offset: &str| match offset.split_at_checked(2) {
+        Some((hours, minutes)) if !minutes.contains(':') => is_clock(&format!("{hours}:{minutes}"), [23, 59]),
+        _ => is_clock(offset, [23, 59]),
+    };
+    matches!(text, "Z" | "z") || text.strip_prefix(['+', '-']).is_some_and(is_it)
 }
 
 fn is_date(text: &str) -> bool {

@@ -11,7 +11,7 @@ use sandbox::stigg::{PATH, status_text};
 use serde::Serialize;
 use tokio::sync::broadcast;
 
-use crate::commands::decision::decide;
+use crate::commands::decision::{decide, under};
 use crate::commands::difference::{self, Difference, Properties, Row};
 use crate::commands::pretty::pretty;
 
@@ -189,16 +189,18 @@ impl Webhook {
         let call = self.calls.last();
         let call_text = call.map(|call| text(&call.body));
         let decision = event.as_ref().and_then(|event| decide(configuration.as_bytes(), self.path(), event.as_bytes()));
+        let under = under(configuration.as_bytes(), self.path());
         let compared = event.as_deref().zip(call_text.as_deref());
-        let (mut rows, properties) = match compared.and_then(|(event, call)| Difference::between(event, call)) {
-            Some(mut difference) => {
-                for (field, origin) in decision.iter().flatten().flatten() {
-                    difference.explain(field, origin.clone());
+        let (mut rows, properties) =
+            match compared.and_then(|(event, call)| Difference::between(event, call, under.as_deref())) {
+                Some(mut difference) => {
+                    for (field, origin) in decision.iter().flatten().flatten() {
+                        difference.explain(field, origin.clone());
+                    }
+                    (Some(difference.rows), Some(difference.properties))
                 }
-                (Some(difference.rows), Some(difference.properties))
-            }
-            None => (event.map(|event| difference::event_alone(&event)), None),
-        };
+                None => (event.map(|event| difference::event_alone(&event)), None),
+            };
         let hidden = rows.as_ref().map_or(0, |rows| rows.len().saturating_sub(ROWS));
         rows.iter_mut().for_each(|rows| rows.truncate(ROWS));
         // The answer to a rejected webhook says why.
