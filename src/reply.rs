@@ -154,7 +154,7 @@ impl Default for Names {
 }
 
 impl Names {
-    const ROOM: usize = 120;
+    const ROOM: usize = 56; // more makes an answer too large to pass around
 
     /// Adds a name, if it is a plain word and there is room for it.
     pub fn add(&mut self, name: &[u8]) {
