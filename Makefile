@@ -33,9 +33,9 @@ portable: rust ## build the dynamic module for other machines too: target/portab
 	  || exit 1; \
 	done
 
-# In a folder of its own, since a library has the same file name whatever its features.
 panicking: rust ## build the dynamic module that panics when a request asks for it, for a test
-	@cargo rustc --quiet --profile native --package stigg-segment-native --lib --crate-type cdylib --features panics --target-dir target/panicking
+	@cargo rustc --quiet --package stigg-segment-native --lib --crate-type cdylib --features panics
+	@mkdir -p target/panicking && cp --remove-destination target/debug/libstigg_segment_native.so target/panicking/libstigg_segment.so
 
 image: build ## build the filter's OCI image in target/image, an image layout that skopeo can copy to a registry
 	@cargo run --quiet --package sandbox -- image "$$(cargo pkgid | sed 's/.*[#@]//')"

@@ -146,6 +146,14 @@ fn path(
 ) -> Result<Path, Error> {
     let text = field.text()?;
     let path = parse(&text).map_err(|wrong| field.error(&format!("`{text}` {wrong}")))?;
+    if let [Step::Key(first), _, ..] = path.steps()
+        && first == "properties"
+        && !text.starts_with('"')
+    {
+        return Err(field.error(&format!(
+            "`{text}` starts in Segment's call; a path starts in Stigg's event, such as customer.email"
+        )));
+    }
     let mut numbers = path.steps().iter().filter_map(|step| match step {
         Step::Key(key) if is_number(key) => {
             let all = path.steps().iter().filter(|other| *other == step).count();

@@ -101,6 +101,8 @@ async fn every_combination_of_the_variants_is_valid() -> Result<()> {
         ] {
             assert_eq!(text.contains(part), is_there, "{chosen:?}: {part}");
         }
+        // Without a write key that the filter knows, the configuration names the source.
+        assert_eq!(config.own_configuration()?.contains(r#""source""#), sds);
         if !tls && !sds {
             assert_eq!(config, Config::from_yaml(&Config::text(shell())?)?, "the sandbox runs another variant");
         }
