@@ -25,7 +25,9 @@ const SOURCE_DIGITS: usize = 8;
 #[derive(Debug, Clone, Copy)]
 pub struct Envelope<'a> {
     /// The customer whom the event is about.
-    pub user_id: UserId<'a>,
+    pub user_id: Id<'a>,
+    /// The group that the customer belongs to.
+    pub group_id: Option<Id<'a>>,
     /// The id by which Segment de-duplicates.
     pub message_id: MessageId<'a>,
     /// When the event happened, an RFC 3339 date-time.
@@ -37,9 +39,10 @@ pub struct Envelope<'a> {
 /// How [`Envelope::constants`] start.
 pub const CONTEXT: &[u8] = br#","context":{"#;
 
-/// A `userId`. Segment drops one that is not a string, without an error, so a number is sent as a string of its digits.
+/// A `userId` or `groupId`. Segment drops one that is not a string, without an error, so a number is sent as a string of
+/// its digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UserId<'a> {
+pub enum Id<'a> {
     /// A string.
     String(Str<'a>),
     /// A number, as it is written.
@@ -64,7 +67,7 @@ pub struct MessageId<'a> {
 pub enum Also {
     /// Tells Segment who the customer is.
     Identify,
-    /// Tells Segment which group, or account, the customer is.
+    /// Tells Segment which group, or account, the customer belongs to, or is.
     Group,
 }
 
@@ -81,7 +84,7 @@ impl Envelope<'_> {
         out.extend_from_slice(br#","properties":"#);
     }
 
-    /// Writes an identify or group call. `traits` is an object; `removed` as above.
+    /// Writes an identify or group call. `traits` is an object; `removed` as above. Without a group, the customer is one.
     pub fn write_also(&self, call: Also, traits: &[u8], removed: &[u8], out: &mut Vec<u8>) {
         let suffix = match call {
             Also::Identify => {
@@ -90,7 +93,7 @@ impl Envelope<'_> {
             }
             Also::Group => {
                 out.extend_from_slice(br#"{"type":"group","groupId":""#);
-                out.extend_from_slice(self.user_id.text());
+                out.extend_from_slice(self.group_id.unwrap_or(self.user_id).text());
                 out.extend_from_slice(b"\",");
                 "-group"
             }
@@ -112,8 +115,15 @@ impl Envelope<'_> {
         }
         out.push(b'"');
         match self.constants.strip_prefix(CONTEXT) {
-            Some(rest) if !removed.is_empty() => {
-                out.extend_from_slice(&[CONTEXT, br#""removed":["#, removed, b"],", rest].concat());
+            Some(rest) if self.group_id.is_some() || !removed.is_empty() => {
+                out.extend_from_slice(CONTEXT);
+                if let Some(group_id) = self.group_id {
+                    out.extend_from_slice(&[br#""groupId":""#, group_id.text(), b"\","].concat());
+                }
+                if !removed.is_empty() {
+                    out.extend_from_slice(&[br#""removed":["#, removed, b"],"].concat());
+                }
+                out.extend_from_slice(rest);
             }
             _ => out.extend_from_slice(self.constants),
         }
@@ -130,11 +140,11 @@ impl Also {
     }
 }
 
-impl<'a> UserId<'a> {
+impl<'a> Id<'a> {
     fn text(self) -> &'a [u8] {
         match self {
-            UserId::String(id) => id.raw(),
-            UserId::Number(digits) => digits,
+            Id::String(id) => id.raw(),
+            Id::Number(digits) => digits,
         }
     }
 }

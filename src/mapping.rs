@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::envelope::{Also, Envelope, MessageId, UserId};
+use crate::envelope::{Also, Envelope, Id, MessageId};
 use crate::event::{Event, Slot, Unreadable, Wanted};
 use crate::event_name::{EventName, Style};
 use crate::json::{Malformed, Reader, Str, Value};
@@ -18,6 +18,8 @@ use crate::rfc3339;
 pub struct Choices {
     /// Where to look for the customer's id, in this order.
     pub user_id: Vec<Place>,
+    /// Where to look for the id of the customer's group, in this order; `None` if the customer is the group.
+    pub group_id: Option<Vec<Place>>,
     /// Where to look for the time, in this order.
     pub timestamp: Vec<Place>,
     /// How events are named.
@@ -38,13 +40,16 @@ pub struct Choices {
     pub under: Option<Vec<u8>>,
 }
 
-/// A place where a customer's id or a time can be.
+/// A place where an id or a time can be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     /// The path to it.
     pub path: Path,
     /// The types of event that have it there; `None` for all types.
     pub events: Option<Vec<Pattern>>,
+    /// The traits of whom the id names: each name, and the path to its value. `None` for the members beside an object's
+    /// own id.
+    pub traits: Option<Vec<(String, Path)>>,
 }
 
 /// Which types of event are sent.
@@ -66,6 +71,7 @@ pub struct Mapping {
     own_timestamp: Slot,
     timestamp: Vec<CompiledPlace>,
     user_id: Vec<CompiledPlace>,
+    group_id: Option<Vec<CompiledPlace>>,
     event_name: EventName,
     event_types: EventTypes,
     properties: Vec<Redaction>,
@@ -92,8 +98,8 @@ struct CompiledPlace {
     path: Path,
     slot: Slot,
     events: Option<Vec<Pattern>>,
-    /// The members beside the id that are sent as traits: name, path and slot of each.
-    traits: Vec<(&'static str, Path, Slot)>,
+    /// The members that are sent as traits: the JSON text of the name, path and slot of each.
+    traits: Vec<(Vec<u8>, Path, Slot)>,
 }
 
 /// What is sent to Segment: `head`, the event, `tail`.
@@ -118,31 +124,36 @@ impl Call {
 }
 
 /// Where the parts of a call come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origins<'a> {
     /// The path at which the customer's id was found.
     pub user_id: &'a Path,
     /// Whether the id is a number there.
     pub user_id_is_number: bool,
+    /// The path at which the group's id was found, if one of the places for it has an id; `None` without such places.
+    pub group_id: Option<Option<&'a Path>>,
     /// Whether the configuration has a name for this very type.
     pub renamed: bool,
     /// How a type without such a name is written.
     pub style: Style,
     /// Whether the `messageId` is Stigg's, and not derived from the event.
     pub message_id_is_stiggs: bool,
-    /// Whether the event's `timestamp` is a date-time and is sent.
-    pub has_timestamp: bool,
+    /// The path at which the time was found, or each path with the reason why it has none, for people.
+    pub timestamp: Result<&'a Path, Vec<(&'a Path, &'static str)>>,
 }
 
 /// What a call is made from.
 struct Found<'a> {
     event: Event<'a>,
     kind: Str<'a>,
-    place: &'a CompiledPlace,
+    /// Where the customer's id is.
+    customer: &'a CompiledPlace,
+    /// Where the id of the customer's group is.
+    group: Option<&'a CompiledPlace>,
     envelope: Envelope<'a>,
 }
 
-/// The members of a customer's record that are sent as traits.
+/// The members of a record that are sent as traits.
 const TRAITS: [&str; 3] = ["name", "email", "metadata"];
 
 /// Segment's limit of a batch, in bytes
@@ -168,36 +179,23 @@ impl Mapping {
         let kind = top("type");
         let message_id = top("messageId");
         let own_timestamp = top("timestamp");
-        let timestamp = choices.timestamp.into_iter().map(|Place { path, events }| CompiledPlace {
-            slot: wanted.want(&path),
-            path,
-            events,
-            traits: Vec::new(),
-        });
-        let timestamp = timestamp.collect();
+        let mut compile = |places: Vec<Place>, has_traits| {
+            places.into_iter().map(|place| CompiledPlace::new(place, has_traits, &mut wanted)).collect::<Vec<_>>()
+        };
+        let timestamp = compile(choices.timestamp, false);
         let is_looked_at =
             |place: &Place| choices.user_id.iter().any(|own| own.path == place.path && own.events.is_none());
         let mut wanted_elsewhere = Wanted::default();
         let elsewhere = KNOWN.iter().map(|known| (known.path, known.place())).filter(|(_, place)| !is_looked_at(place));
-        let elsewhere = elsewhere.map(|(name, Place { path, events })| {
-            (name, CompiledPlace { slot: wanted_elsewhere.want(&path), path, events, traits: Vec::new() })
-        });
-        let elsewhere = elsewhere.collect();
+        let elsewhere =
+            elsewhere.map(|(name, place)| (name, CompiledPlace::new(place, false, &mut wanted_elsewhere))).collect();
         let has_own_places =
             choices.user_id.iter().any(|place| KNOWN.iter().all(|known| known.place().path != place.path));
-        let user_id = choices.user_id.into_iter().map(|place| {
-            // Only an object that has the id as its own `id` is the customer's record.
-            let is_record = !choices.also.is_empty() && place.path.ends_in("id");
-            let traits = TRAITS.iter().filter(|_| is_record).map(|name| {
-                let path = place.path.sibling(name);
-                let slot = wanted.want(&path);
-                (*name, path, slot)
-            });
-            let traits = traits.collect();
-            CompiledPlace { slot: wanted.want(&place.path), traits, path: place.path, events: place.events }
-        });
+        let user_id = compile(choices.user_id, !choices.also.is_empty());
+        let group_id = choices.group_id.map(|places| compile(places, choices.also.contains(&Also::Group)));
         Mapping {
-            user_id: user_id.collect(),
+            user_id,
+            group_id,
             wanted,
             kind,
             message_id,
@@ -246,7 +244,8 @@ impl Mapping {
             call.head.splice(..0, BATCH_HEAD.iter().copied());
             let tail = call.tail.to_mut();
             for also in &self.also {
-                let (own, trimmed) = self.beside(&found, *also, limit).ok_or(Rejection::Internal)?;
+                let Some(place) = self.record(&found, *also) else { continue };
+                let (own, trimmed) = self.beside(&found, *also, place, limit).ok_or(Rejection::Internal)?;
                 if own.len() > limit {
                     return Err(too_large(also.name(), own.len(), limit, MAX_CALL_BYTES).into());
                 }
@@ -298,22 +297,30 @@ impl Mapping {
         Ok(call)
     }
 
-    /// An identify or group call, and whether something left it because it was too large.
-    fn beside(&self, found: &Found<'_>, also: Also, limit: usize) -> Option<(Vec<u8>, bool)> {
+    /// Where the id of whom an identify or group call is about is; `None` if there is no such call.
+    fn record<'a>(&self, found: &Found<'a>, also: Also) -> Option<&'a CompiledPlace> {
+        match also {
+            Also::Group if self.group_id.is_some() => found.group,
+            Also::Identify | Also::Group => Some(found.customer),
+        }
+    }
+
+    /// An identify or group call about whose id is at `place`, and whether something left it because it was too large.
+    fn beside(&self, found: &Found<'_>, also: Also, place: &CompiledPlace, limit: usize) -> Option<(Vec<u8>, bool)> {
         let mut removed = Vec::new();
         let write = |traits: &[u8], removed: &[u8]| {
             let mut call = Vec::new();
             found.envelope.write_also(also, traits, removed, &mut call);
             call
         };
-        let mut traits = self.traits(found.place, &found.event, &[])?;
+        let mut traits = self.traits(place, &found.event, &[])?;
         let mut call = write(&traits, &removed);
         for count in 1..=self.too_large.len() {
             if call.len() <= limit {
                 break;
             }
             let so_far = self.too_large.get(..count)?;
-            let fewer = self.traits(found.place, &found.event, so_far)?;
+            let fewer = self.traits(place, &found.event, so_far)?;
             if fewer.len() < traits.len() {
                 so_far.last()?.list(&mut removed);
                 traits = fewer;
@@ -328,14 +335,27 @@ impl Mapping {
     /// # Errors
     /// The answer, if there is no call.
     pub fn origins<'a>(&'a self, body: &'a [u8]) -> Result<Origins<'a>, Reply> {
-        let Found { kind, place, envelope, .. } = self.find(body, |_| (), || None)?;
+        let Found { event, kind, customer, group, envelope } = self.find(body, |_| (), || None)?;
+        let decoded = kind.decoded();
+        let no_time = |place: &'a CompiledPlace| {
+            let why = match event.get(place.slot) {
+                _ if !place.applies_to(Some(&decoded)) => "is not for events of this type",
+                None => "is absent",
+                Some(Value::Null) => "is null",
+                Some(Value::String(_)) => "is not a time that Segment can read, such as 2026-03-01T08:15:30Z",
+                Some(_) => "is not a text",
+            };
+            (&place.path, why)
+        };
+        let time = self.time(&event, Some(&decoded)).map(|(_, place)| &place.path);
         Ok(Origins {
-            user_id: &place.path,
-            user_id_is_number: matches!(envelope.user_id, UserId::Number(_)),
+            user_id: &customer.path,
+            user_id_is_number: matches!(envelope.user_id, Id::Number(_)),
+            group_id: self.group_id.as_ref().map(|_| group.map(|place| &place.path)),
             renamed: self.event_name.renamed(kind).is_some(),
             style: self.event_name.style,
             message_id_is_stiggs: envelope.message_id.usable("").is_some(),
-            has_timestamp: envelope.timestamp.is_some(),
+            timestamp: time.ok_or_else(|| self.timestamp.iter().map(no_time).collect()),
         })
     }
 
@@ -380,15 +400,12 @@ impl Mapping {
                 return Err(Ignored::EventNotAllowed.into());
             }
         }
-        let mut found = None;
-        for place in self.user_id.iter().filter(|place| place.applies_to(decoded.as_deref())) {
-            if let Some(user_id) = user_id(event.get(place.slot))? {
-                found = Some((user_id, place));
-                break;
-            }
-        }
-        let Some((user_id, place)) = found else {
+        let Some((user_id, customer)) = first_id(&self.user_id, &event, decoded.as_deref())? else {
             return Err(self.without_customer(body, decoded.as_deref()).into());
+        };
+        let group = match &self.group_id {
+            Some(places) => first_id(places, &event, decoded.as_deref())?,
+            None => None,
         };
         let kind = kind.filter(|kind| self.event_name.names(*kind)).ok_or(Rejection::InvalidType)?;
         let is_absent = |slot| matches!(event.get(slot), None | Some(Value::Null));
@@ -396,16 +413,21 @@ impl Mapping {
         let day = if is_like_an_earlier_one { day() } else { None };
         let envelope = Envelope {
             user_id,
+            group_id: group.map(|(id, _)| id),
             message_id: MessageId { prefix: &self.message_id_prefix, stigg: string(self.message_id), body, day },
-            timestamp: self
-                .timestamp
-                .iter()
-                .filter(|place| place.applies_to(decoded.as_deref()))
-                .filter_map(|place| string(place.slot))
-                .find(|time| rfc3339::is_date_time(&time.decoded())),
+            timestamp: self.time(&event, decoded.as_deref()).map(|(time, _)| time),
             constants: &self.constants,
         };
-        Ok(Found { event, kind, place, envelope })
+        Ok(Found { event, kind, customer, group: group.map(|(_, place)| place), envelope })
+    }
+
+    /// The first date-time at the places for it.
+    fn time<'a>(&self, event: &Event<'a>, kind: Option<&[u8]>) -> Option<(Str<'a>, &CompiledPlace)> {
+        let mut places = self.timestamp.iter().filter(|place| place.applies_to(kind));
+        places.find_map(|place| match event.get(place.slot) {
+            Some(Value::String(time)) if rfc3339::is_date_time(&time.decoded()) => Some((time, place)),
+            _ => None,
+        })
     }
 
     /// Why an event without an id where the configuration looks is ignored.
@@ -413,7 +435,7 @@ impl Mapping {
         let (wanted, places) = &self.elsewhere;
         let Ok(event) = wanted.read(body) else { return Ignored::NoCustomer };
         let mut places = places.iter().filter(|(_, place)| place.applies_to(kind));
-        let has_id = |place: &CompiledPlace| matches!(user_id(event.get(place.slot)), Ok(Some(_)));
+        let has_id = |place: &CompiledPlace| matches!(id(event.get(place.slot)), Ok(Some(_)));
         match places.find(|(_, place)| has_id(place)) {
             Some((path, _)) => Ignored::CustomerElsewhere(Elsewhere { path, has_own_places: self.has_own_places }),
             None => Ignored::NoCustomer,
@@ -427,7 +449,7 @@ impl Mapping {
         })
     }
 
-    /// The traits of the customer whose id is at `place`, as an object, without the members that must not leave.
+    /// The traits of whom the id at `place` names, as an object, without the members that must not leave.
     fn traits(&self, place: &CompiledPlace, event: &Event<'_>, too_large: &[Removable]) -> Option<Vec<u8>> {
         let mut traits = vec![b'{'];
         for (name, path, slot) in &place.traits {
@@ -443,7 +465,7 @@ impl Mapping {
                 if traits.len() > 1 {
                     traits.push(b',');
                 }
-                traits.extend_from_slice(&[b"\"", name.as_bytes(), b"\":", &text].concat());
+                traits.extend_from_slice(&[name.as_slice(), b":", &text].concat());
             }
         }
         traits.push(b'}');
@@ -453,8 +475,7 @@ impl Mapping {
 
 impl Removable {
     fn new(path: Path) -> Self {
-        let json = serde_json::to_vec(&path.to_string()).unwrap_or_default();
-        Removable { json, redaction: Redaction::new(Listed::Removed, [path]) }
+        Removable { json: json(&path.to_string()), redaction: Redaction::new(Listed::Removed, [path]) }
     }
 
     /// Adds the path to a list.
@@ -464,6 +485,11 @@ impl Removable {
         }
         list.extend_from_slice(&self.json);
     }
+}
+
+/// A text in JSON.
+fn json(text: &str) -> Vec<u8> {
+    serde_json::to_vec(text).unwrap_or_default()
 }
 
 /// The largest members of an event.
@@ -486,14 +512,28 @@ fn largest_members(body: &[u8]) -> Names {
     names
 }
 
-/// The user id that a customer's id makes; `None` if the id is falsy in JavaScript's sense.
-fn user_id(id: Option<Value<'_>>) -> Result<Option<UserId<'_>>, Rejection> {
+/// The first id at these places, and its place.
+fn first_id<'p, 'a>(
+    places: &'p [CompiledPlace],
+    event: &Event<'a>,
+    kind: Option<&[u8]>,
+) -> Result<Option<(Id<'a>, &'p CompiledPlace)>, Rejection> {
+    for place in places.iter().filter(|place| place.applies_to(kind)) {
+        if let Some(id) = id(event.get(place.slot))? {
+            return Ok(Some((id, place)));
+        }
+    }
+    Ok(None)
+}
+
+/// The id that a value makes; `None` if the value is falsy in JavaScript's sense.
+fn id(id: Option<Value<'_>>) -> Result<Option<Id<'_>>, Rejection> {
     match id {
         None | Some(Value::Null | Value::Bool(false)) => Ok(None),
         Some(Value::String(id)) if id.is_empty() => Ok(None),
         Some(Value::Number(id)) if is_zero(id) => Ok(None),
-        Some(Value::String(id)) => Ok(Some(UserId::String(id))),
-        Some(Value::Number(id)) => Ok(Some(UserId::Number(id))),
+        Some(Value::String(id)) => Ok(Some(Id::String(id))),
+        Some(Value::Number(id)) => Ok(Some(Id::Number(id))),
         Some(Value::Bool(true) | Value::Array(_) | Value::Object(_)) => Err(Rejection::InvalidCustomerId),
     }
 }
@@ -504,6 +544,22 @@ fn is_zero(number: &[u8]) -> bool {
 }
 
 impl CompiledPlace {
+    /// `has_traits` if the traits beside the id may be sent too.
+    fn new(place: Place, has_traits: bool, wanted: &mut Wanted) -> Self {
+        let Place { path, events, traits } = place;
+        let traits = match traits {
+            _ if !has_traits => Vec::new(),
+            Some(traits) => traits,
+            None if path.is_own_id() => TRAITS.iter().map(|name| ((*name).to_owned(), path.sibling(name))).collect(),
+            None => Vec::new(),
+        };
+        let traits = traits.into_iter().map(|(name, path)| {
+            let slot = wanted.want(&path);
+            (json(&name), path, slot)
+        });
+        CompiledPlace { traits: traits.collect(), slot: wanted.want(&path), path, events }
+    }
+
     fn applies_to(&self, kind: Option<&[u8]>) -> bool {
         match (&self.events, kind) {
             (None, _) => true,

@@ -70,9 +70,11 @@ impl Path {
         Path(steps)
     }
 
-    /// Whether it leads to a member with this key.
-    pub fn ends_in(&self, key: &str) -> bool {
-        matches!(self.0.last(), Some(Step::Key(last)) if last == key)
+    /// Whether an object has its own id here. Metadata are free: an id in them belongs to something else.
+    pub fn is_own_id(&self) -> bool {
+        let is = |step: Option<&Step>, name| matches!(step, Some(Step::Key(key)) if key == name);
+        let mut from_the_end = self.0.iter().rev();
+        is(from_the_end.next(), "id") && !is(from_the_end.next(), "metadata")
     }
 
     /// The steps, from the top.

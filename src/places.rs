@@ -47,6 +47,7 @@ impl Known {
         Place {
             path: Path::of(self.keys.iter().copied()),
             events: self.events.map(|pattern| vec![Pattern::new(pattern)]),
+            traits: None,
         }
     }
 }

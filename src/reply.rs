@@ -210,7 +210,7 @@ impl Reply {
         match self {
             Reply::Ignored(Ignored::NoCustomer) => "The event is not about a customer.".into(),
             Reply::Ignored(Ignored::CustomerElsewhere(Elsewhere { path, has_own_places: false })) => format!(
-                "The event has no id at customer.id, but it has a customer's id at {path}; \"user_id\": \"all\" in the \
+                "The event has no id where user_id looks, but it has a customer's id at {path}; \"user_id\": \"all\" in the \
                  configuration sends such events."
             )
             .into(),
@@ -275,7 +275,7 @@ impl Rejection {
                 "No environment is configured for this path; check the webhook's endpoint URL.".into()
             }
             Rejection::InvalidCustomerId => {
-                "The customer's id is neither a string nor a number; send the customer's id as a string.".into()
+                "The customer's id, or the group's, is neither a string nor a number; send it as a string.".into()
             }
             Rejection::InvalidType => {
                 "type is not a non-empty string, or has no word in it; send the name of the event, such as \

@@ -30,6 +30,7 @@ const ALSO: [(&str, Also); 2] = [("identify", Also::Identify), ("group", Also::G
 /// The fields as they are in the configuration.
 pub struct MappingFields<'a> {
     user_id: Option<Field<'a>>,
+    group_id: Option<Field<'a>>,
     timestamp: Option<Field<'a>>,
     event_name: Option<Field<'a>>,
     events: Option<Field<'a>>,
@@ -47,6 +48,7 @@ impl<'a> MappingFields<'a> {
     pub fn take(fields: &mut Fields<'a>, common_properties: Option<Field<'a>>) -> Self {
         MappingFields {
             user_id: fields.take("user_id"),
+            group_id: fields.take("group_id"),
             timestamp: fields.take("timestamp"),
             event_name: fields.take("event_name"),
             events: fields.take("events"),
@@ -75,18 +77,19 @@ impl<'a> MappingFields<'a> {
         let properties = properties.filter_map(|field| redaction(field, warnings).transpose());
         let properties = properties.collect::<Result<_, _>>()?;
         Ok(Choices {
+            constants: constants(self.context, self.integrations, self.too_large.is_some(), self.group_id.is_some())?,
             user_id: match self.user_id {
-                Some(field) => user_id(&field, warnings)?,
-                None => vec![Place { path: Path::keys(["customer", "id"]), events: None }],
+                Some(field) => ids(&field, warnings)?,
+                None => vec![Place { path: Path::keys(["customer", "id"]), events: None, traits: None }],
             },
+            group_id: self.group_id.map(|field| ids(&field, warnings)).transpose()?,
             timestamp: match self.timestamp {
-                Some(field) => places(&field, warnings)?,
-                None => vec![Place { path: Path::keys(["timestamp"]), events: None }],
+                Some(field) => places(&field, |_, _| Ok(None), warnings)?,
+                None => vec![Place { path: Path::keys(["timestamp"]), events: None, traits: None }],
             },
             event_name: self.event_name.map(event_name).transpose()?.unwrap_or_default(),
             event_types: self.events.map(event_types).transpose()?.unwrap_or_default(),
             properties,
-            constants: constants(self.context, self.integrations, self.too_large.is_some())?,
             also,
             under,
             too_large: self.too_large.map(|field| too_large(field, warnings)).transpose()?.unwrap_or_default(),
@@ -115,7 +118,8 @@ fn source(field: Field<'_>) -> Result<String, Error> {
     }
 }
 
-fn user_id(field: &Field<'_>, warnings: &mut Vec<String>) -> Result<Vec<Place>, Error> {
+/// The places of the id of a customer or a group.
+fn ids(field: &Field<'_>, warnings: &mut Vec<String>) -> Result<Vec<Place>, Error> {
     if let Some(text) = field.as_text() {
         let all = || KNOWN.iter().map(Known::place).collect();
         return if text == "all" {
@@ -124,16 +128,28 @@ fn user_id(field: &Field<'_>, warnings: &mut Vec<String>) -> Result<Vec<Place>, 
             Err(field.error(r#"expected "all" or a list: [{"path": "customer.id"}]"#))
         };
     }
-    places(field, warnings)
+    places(field, |place, warnings| place.take("traits").map(|field| traits(&field, warnings)).transpose(), warnings)
 }
 
-fn places(field: &Field<'_>, warnings: &mut Vec<String>) -> Result<Vec<Place>, Error> {
+/// The names of traits, and the paths to their values.
+fn traits(field: &Field<'_>, warnings: &mut Vec<String>) -> Result<Vec<(String, Path)>, Error> {
+    let traits = field.members()?.into_iter().map(|(name, field)| Ok((name, path(&field, Path::parse, warnings)?)));
+    traits.collect()
+}
+
+/// A list of places. `traits` takes what a place says about traits.
+fn places(
+    field: &Field<'_>,
+    traits: impl Fn(&mut Fields<'_>, &mut Vec<String>) -> Result<Option<Vec<(String, Path)>>, Error>,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Place>, Error> {
     let places = field.list()?.into_iter().map(|place| {
         let mut fields = place.fields()?;
         let path = path(&fields.take("path").ok_or_else(|| place.error("name a path"))?, Path::parse, warnings)?;
         let events = fields.take("events").map(some_patterns).transpose()?;
+        let traits = traits(&mut fields, warnings)?;
         fields.end()?;
-        Ok(Place { path, events })
+        Ok(Place { path, events, traits })
     });
     let places = places.collect::<Result<Vec<_>, _>>()?;
     if places.is_empty() { Err(field.error("name at least one place")) } else { Ok(places) }
@@ -245,8 +261,14 @@ fn too_large(field: Field<'_>, warnings: &mut Vec<String>) -> Result<Vec<Path>, 
     remove.list()?.into_iter().map(|field| path(&field, Path::parse_with_any, warnings)).collect()
 }
 
-/// The constant members of every call, as JSON, each with a comma before it. `trims` if calls can name what was removed.
-fn constants(context: Option<Field<'_>>, integrations: Option<Field<'_>>, trims: bool) -> Result<Vec<u8>, Error> {
+/// The constant members of every call, as JSON, each with a comma before it. `trims` if calls can name what was removed,
+/// `groups` if they can name a group.
+fn constants(
+    context: Option<Field<'_>>,
+    integrations: Option<Field<'_>>,
+    trims: bool,
+    groups: bool,
+) -> Result<Vec<u8>, Error> {
     let mut constants = CONTEXT.to_vec();
     constants.extend_from_slice(format!(r#""library":{{"name":"{NAME}","version":"{VERSION}"}}"#).as_bytes());
     if let Some(context) = context {
@@ -260,6 +282,9 @@ fn constants(context: Option<Field<'_>>, integrations: Option<Field<'_>>, trims:
                     return Err(Error::new(
                         "context.removed: says what too_large has removed; leave one of the two out",
                     ));
+                }
+                "groupId" if groups => {
+                    return Err(Error::new("context.groupId: says what group_id has found; leave one of the two out"));
                 }
                 _ => {}
             }

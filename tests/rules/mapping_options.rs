@@ -450,6 +450,10 @@ fn the_page_lists_the_known_places() {
         let events = known.needed_by.iter().map(|event| format!("`{event}`")).collect::<Vec<_>>().join(", ");
         assert!(page.contains(&format!("| {events} | `{}` |", known.path)), "{events}: {}", known.path);
     }
+    let list = page.split("It stands for this list:\n\n```json configuration\n").nth(1).unwrap();
+    let list = list.split("```").next().unwrap();
+    let read = |text: &str| Config::parse(text.as_bytes(), |_| Ok("x".to_owned())).unwrap();
+    assert_eq!(read(list), read(r#"{"user_id":"all"}"#));
 }
 
 #[test]
@@ -481,4 +485,128 @@ fn the_whole_event_can_come_under_a_key() {
     let expected = json!({"type":"a","messageId":"m","id":1.50,"customer":{"id":"c"}});
     assert_eq!(batch["batch"][0]["properties"], json!({ "a \"b\"": expected }));
     assert_eq!(batch["batch"][0]["context"]["removed"], json!(["large"]));
+}
+
+/// An event of a company, with the person in its metadata.
+const COMPANY: &str = r#"{"type":"subscription.created","messageId":"m","customer":{"id":"acme","name":"Acme Inc.","email":"office@acme.example","metadata":{"userId":"u-1","userEmail":"a@acme.example"}}}"#;
+
+/// How the page says that companies are configured.
+const COMPANIES: &str = r#"{
+    "user_id": [{"path": "customer.metadata.userId", "traits": {"email": "customer.metadata.userEmail"}}],
+    "group_id": "all",
+    "also": ["identify", "group"]
+}"#;
+
+#[test]
+fn a_company_is_the_group_and_a_person_the_user() {
+    let batch = call_with(COMPANIES, COMPANY);
+    let [track, identify, group] = batch["batch"].as_array().unwrap().as_slice() else { panic!("{batch}") };
+    for call in [track, identify, group] {
+        assert_eq!((&call["userId"], &call["context"]["groupId"]), (&json!("u-1"), &json!("acme")), "{call}");
+        assert_eq!(call["context"]["library"]["name"], "stigg-segment-filter");
+    }
+    assert_eq!(identify["traits"], json!({ "email": "a@acme.example" }));
+    assert_eq!(group["groupId"], "acme");
+    let metadata = json!({ "userId": "u-1", "userEmail": "a@acme.example" });
+    let traits = json!({ "name": "Acme Inc.", "email": "office@acme.example", "metadata": metadata });
+    assert_eq!(group["traits"], traits);
+    // Without other calls.
+    let track = call_with(
+        r#"{"group_id": [{"path": "customer.id"}], "user_id": [{"path": "customer.metadata.userId"}]}"#,
+        COMPANY,
+    );
+    assert_eq!((&track["userId"], &track["context"]["groupId"]), (&json!("u-1"), &json!("acme")));
+    assert_eq!(track.get("groupId"), None);
+}
+
+#[test]
+fn a_group_is_found_as_a_customer_is() {
+    let settings = r#"{"group_id": [{"path":"account.id","events":["a"]},{"path":"org"}], "also": ["group"]}"#;
+    for (members, group) in [
+        (r#""account":{"id":"x"},"org":"y""#, "x"),
+        (r#""account":{"id":""},"org":7.0"#, "7.0"),
+        (r#""org":"\u00e9\"""#, "é\""),
+    ] {
+        let batch = call_with(settings, format!(r#"{{"type":"a","customer":{{"id":"c"}},{members}}}"#));
+        assert_eq!(batch["batch"][1]["groupId"], group, "{batch}");
+        assert_eq!(batch["batch"][0]["context"]["groupId"], group, "{batch}");
+    }
+    // Nothing says that the event belongs to a group: it is sent without one.
+    for (kind, members) in [("a", r#""org":null"#), ("a", r#""account":{"id":0}"#), ("b", r#""account":{"id":"x"}"#)] {
+        let batch = call_with(settings, format!(r#"{{"type":"{kind}","customer":{{"id":"c"}},{members}}}"#));
+        assert_eq!(batch["batch"].as_array().unwrap().len(), 1, "{batch}");
+        assert_eq!((&batch["batch"][0]["type"], &batch["batch"][0]["userId"]), (&json!("track"), &json!("c")));
+        assert_eq!(batch["batch"][0]["context"].get("groupId"), None, "{batch}");
+    }
+    for (event, status, code) in [
+        (r#"{"type":"a","customer":{"id":"c"},"org":[]}"#, 400, "invalid_customer_id"),
+        (r#"{"type":"a","org":"x"}"#, 204, "no_customer"),
+        (r#"{"type":"a","org":{}}"#, 204, "no_customer"),
+    ] {
+        assert_eq!(map_with(settings, event.as_bytes()), Outcome::Answer(status, code), "{event}");
+    }
+}
+
+#[test]
+fn traits_come_from_the_record_whose_own_id_it_is() {
+    let traits = |user_id: &str, group_id: &str, event: &str| {
+        let settings = format!(
+            r#"{{"user_id":{user_id},"group_id":{group_id},"also":["group","identify"],"properties":{{"remove":["customer.email"]}}}}"#
+        );
+        let batch = call_with(&settings, event);
+        let of = |kind: &str| {
+            let call = batch["batch"].as_array().unwrap().iter().find(|call| call["type"] == kind).cloned();
+            call.map(|call| call["traits"].clone())
+        };
+        (of("identify").unwrap(), of("group").unwrap())
+    };
+    let event = r#"{"type":"a","id":"sub","name":"Plan","customerId":"x","customer":{"id":"c","name":"C","email":"e"},
+        "metadata":{"id":"m","name":"free","\u00e9":1.50}, "person":{"id":"p","name":"P","metadata":null}}"#;
+    let own = json!({ "name": "C" });
+    let of_person = json!({ "name": "P" });
+    assert_eq!(
+        traits(r#"[{"path":"person.id"}]"#, r#"[{"path":"customer.id"}]"#, event),
+        (of_person.clone(), own.clone())
+    );
+    assert_eq!(traits(r#"[{"path":"customer.id"}]"#, r#"[{"path":"person.id"}]"#, event), (own, of_person));
+    // What is beside another id belongs to something else.
+    assert_eq!(traits(r#"[{"path":"customerId"}]"#, r#"[{"path":"metadata.id"}]"#, event), (json!({}), json!({})));
+    // Named traits replace the others, and nothing that is left out comes back.
+    let named = r#"[{"path":"customerId","traits":{"plan \"name\"":"name","Email":"customer.email","none":"person.metadata","n":"metadata.é"}}]"#;
+    let settings = |group| traits(named, group, event);
+    let expected = json!({ "plan \"name\"": "Plan", "n": 1.50 });
+    assert_eq!(settings(r#"[{"path":"customer.id","traits":{}}]"#), (expected, json!({})));
+}
+
+#[test]
+fn what_the_filter_says_in_the_context_is_not_a_constant() {
+    for (own, message) in [
+        (r#""group_id": "all", "context": {"groupId": "x"}"#, "context.groupId: says what group_id has found"),
+        (r#""too_large": {"remove": ["a"]}, "context": {"removed": []}"#, "context.removed: says what too_large"),
+        (
+            r#""group_id": "all", "environments": {"/": {"context": {"groupId": "x"}}}"#,
+            "environments./: context.groupId: says what",
+        ),
+    ] {
+        let settings = format!(r#"{{"webhook_secret": "unverified", "write_key": "gateway", {own}}}"#);
+        let error = Config::parse(settings.as_bytes(), |_| Ok(String::new())).unwrap_err().to_string();
+        assert!(error.starts_with(message), "{error}");
+    }
+    let call = call_with(r#"{"context": {"groupId": "x", "removed": 1}}"#, EVENT);
+    assert_eq!((&call["context"]["groupId"], &call["context"]["removed"]), (&json!("x"), &json!(1)));
+}
+
+#[test]
+fn the_groups_id_counts_in_the_size_of_each_call_and_stays_when_it_is_trimmed() {
+    let settings =
+        r#"{"group_id":[{"path":"first"}],"also":["group"],"too_large":{"remove":["second"]},"max_call_bytes":700}"#;
+    let event = large(1, 500).replace(r#"["f"]"#, &format!("{:?}", "g".repeat(100)));
+    let Outcome::Call(sent) = map_with(settings, event.as_bytes()) else { panic!() };
+    let batch: Value = serde_json::from_slice(&sent).unwrap();
+    for call in batch["batch"].as_array().unwrap() {
+        assert_eq!(call["context"]["groupId"], "g".repeat(100), "{call}");
+    }
+    assert_eq!(batch["batch"][0]["context"]["removed"], json!(["second"]));
+    let too_long = event.replace(&"g".repeat(100), &"g".repeat(700));
+    assert_eq!(map_with(settings, too_long.as_bytes()), Outcome::Answer(413, "call_too_large"));
 }

@@ -15,7 +15,7 @@ pub type Origin = (&'static str, String);
 
 /// What the filter does with an event sent to this path: the origins of the call's fields, or the answer that Stigg gets
 /// instead. `None` if the configuration has no environment for the path.
-pub fn decide(configuration: &[u8], path: &str, event: &[u8]) -> Option<Result<[Origin; 4], Reply>> {
+pub fn decide(configuration: &[u8], path: &str, event: &[u8]) -> Option<Result<Vec<Origin>, Reply>> {
     let environment = parse(configuration).ok()?.environment(path.as_bytes())?;
     Some(environment.mapping.origins(event).as_ref().map(explain_origins).map_err(|reply| *reply))
 }
@@ -33,8 +33,8 @@ pub fn parse(configuration: &[u8]) -> Result<Config> {
     Config::parse(configuration, |name| Ok(made_up(name))).map_err(|error| anyhow::anyhow!("{error}"))
 }
 
-/// Where the event's name, the user's id, the message's id and the timestamp come from.
-pub fn explain_origins(origins: &Origins<'_>) -> [Origin; 4] {
+/// Where the event's name, the ids and the timestamp come from, or why they are left out.
+pub fn explain_origins(origins: &Origins<'_>) -> Vec<Origin> {
     let name = match (origins.renamed, origins.style) {
         (true, _) => "the name that the configuration has for this type",
         (false, Style::Underscores) => "the type with dots as underscores",
@@ -46,15 +46,20 @@ pub fn explain_origins(origins: &Origins<'_>) -> [Origin; 4] {
         true => "\"stigg-\", the source, and the event's messageId",
         false => "\"stigg-\", the source, and the event's SHA-256, because its messageId is missing or unusable",
     };
-    let timestamp = match origins.has_timestamp {
-        true => "the first time in the event that Segment can read",
-        false => "no place has a time that Segment can read, such as 2026-03-01T08:15:30Z",
+    let timestamp = match &origins.timestamp {
+        Ok(path) => format!("from {path}"),
+        Err(places) => places.iter().map(|(path, why)| format!("{path} {why}")).collect::<Vec<_>>().join(", "),
     };
-    let user_id = format!("from {}{number}", origins.user_id);
-    [
+    let group_id = origins.group_id.map(|found| match found {
+        Some(path) => format!("from {path}"),
+        None => "no place of group_id has an id, so there is no group call either".to_owned(),
+    });
+    let mut explained = vec![
         ("event", name.to_owned()),
-        ("userId", user_id),
+        ("userId", format!("from {}{number}", origins.user_id)),
         ("messageId", message_id.to_owned()),
-        ("timestamp", timestamp.to_owned()),
-    ]
+        ("timestamp", timestamp),
+    ];
+    explained.extend(group_id.map(|origin| ("groupId", origin)));
+    explained
 }

@@ -107,8 +107,10 @@ fn show_call(call: &Call, environment: &Environment, event: &[u8]) -> Result<()>
         }
     };
     say!("{:12}sent to Segment as {what}", "decision");
+    let context_of_track = shown(track, "context");
     for (field, origin) in explain_origins(&origins) {
-        match shown(track, field).as_str() {
+        let part_of_call = if field == "groupId" { context_of_track.as_bytes() } else { track };
+        match shown(part_of_call, field).as_str() {
             "null" => say!("{field:12}left out: {origin}"),
             value => say!("{field:12}{value}, {origin}"),
         }

@@ -44,7 +44,7 @@ fn a_call_and_the_origin_of_each_part() -> Result<()> {
     assert!(says(&shown, "event", &[r#""customer_updated""#, "dots as underscores"]), "{shown}");
     assert!(says(&shown, "userId", &[r#""7""#, "customer.id", "a number there"]), "{shown}");
     assert!(says(&shown, "messageId", &[r#"-m-1""#, "the source, and the event's messageId"]), "{shown}");
-    assert!(says(&shown, "timestamp", &[r#""2026-03-01T08:15:30Z""#, "the first time in the event"]), "{shown}");
+    assert!(says(&shown, "timestamp", &[r#""2026-03-01T08:15:30Z", from timestamp"#]), "{shown}");
     assert!(says(&shown, "properties", &["byte for byte"]), "{shown}");
     assert!(says(&shown, "body", &[&format!("{} bytes", EVENT.len()), "524288"]), "{shown}");
     let call: Value = serde_json::from_str(shown.split_once("\n\n").context("no call")?.1)?;
@@ -71,10 +71,42 @@ fn the_configuration_decides_and_needs_no_secret() -> Result<()> {
     assert!(says(&shown, "event", &[r#""Customer Changed""#, "the configuration has for this type"]), "{shown}");
     assert!(says(&shown, "userId", &[r#""acme", from id"#]), "{shown}");
     assert!(says(&shown, "messageId", &["SHA-256"]), "{shown}");
-    assert!(says(&shown, "timestamp", &["left out"]), "{shown}");
+    assert!(says(&shown, "timestamp", &["left out: timestamp is not a time that Segment"]), "{shown}");
     assert!(says(&shown, "properties", &["the event without messageId, customer.email"]), "{shown}");
     assert!(says(&shown, "call", &["of at most 2000"]), "{shown}");
     assert!(!shown.contains("whsec-inline"), "{shown}");
+    Ok(())
+}
+
+#[test]
+fn a_time_that_is_left_out_has_a_reason_for_each_place() -> Result<()> {
+    let places =
+        json!([{ "path": "timestamp" }, { "path": "at" }, { "path": "a", "events": ["plan.*"] }, { "path": "b" }]);
+    let event = r#"{"type":"t","timestamp":null,"at":7,"a":"2026-03-01T08:15:30Z","customer":{"id":"x"}}"#;
+    let (success, shown) = explain(event, Some(json!({ "timestamp": places })), &[])?;
+    let why = "left out: timestamp is null, at is not a text, a is not for events of this type, b is absent";
+    assert!(success && says(&shown, "timestamp", &[why]), "{shown}");
+    Ok(())
+}
+
+#[test]
+fn the_group_and_its_absence_are_explained() -> Result<()> {
+    let configuration = json!({
+        "user_id": [{ "path": "person" }],
+        "group_id": [{ "path": "customer.id" }],
+        "also": ["group"],
+    });
+    let event = r#"{"type":"t","person":"p","customer":{"id":"acme"}}"#;
+    let (_, shown) = explain(event, Some(configuration.clone()), &[])?;
+    assert!(says(&shown, "decision", &["a batch: track, group"]), "{shown}");
+    assert!(says(&shown, "groupId", &[r#""acme", from customer.id"#]), "{shown}");
+    let (_, shown) = explain(&event.replace("acme", ""), Some(configuration.clone()), &[])?;
+    assert!(says(&shown, "decision", &["a batch: track"]) && !shown.contains("track, group"), "{shown}");
+    assert!(says(&shown, "groupId", &["left out: no place of group_id has an id"]), "{shown}");
+    // Without a person, the hint does not advise to send the company's id as one.
+    let (_, shown) = explain(&event.replace("\"p\"", "null"), Some(configuration), &[])?;
+    assert!(says(&shown, "decision", &["ignored: 204 customer_elsewhere"]), "{shown}");
+    assert!(shown.contains("at customer.id, which may be a company's") && !shown.contains("\"all\""), "{shown}");
     Ok(())
 }
 
