@@ -12,7 +12,7 @@ use crate::json::Str;
 const MESSAGE_ID_MAX: usize = 100;
 
 /// Keeps Stigg's message ids apart from those of other senders. Segment drops a call whose id it has seen in the last day,
-/// whichever source of the workspace took the earlier one.
+/// whichever source, of any workspace, took the earlier one.
 pub const MESSAGE_ID_PREFIX: &str = "stigg-";
 
 /// What an id that is derived from the event has before the hash.

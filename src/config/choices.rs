@@ -98,7 +98,7 @@ impl<'a> MappingFields<'a> {
                 None => {
                     warnings.push(format!(
                         "{SOURCE}: it is not set, and the write key is not known here, so the ids of calls do not name \
-                         the source; Segment drops a call if another source of the workspace has had one with its id"
+                         the source; Segment drops a call if any other source has had one with its id"
                     ));
                     MESSAGE_ID_PREFIX.to_owned()
                 }

@@ -11,6 +11,8 @@ use super::sender::{ATTEMPTS, Attempt};
 pub struct Arrival {
     /// The track call.
     pub body: Vec<u8>,
+    /// The write key of the source that it is for.
+    pub write_key: Option<String>,
     /// Whether Segment accepted it.
     pub kept: bool,
 }
@@ -51,12 +53,15 @@ pub struct Books {
 pub fn audit(events: &[Event], told: &BTreeMap<usize, Vec<Attempt>>, arrivals: &[Arrival]) -> Books {
     let mut findings = BTreeSet::new();
 
-    // As Segment does: the first call with a `messageId` counts, and a call without one is unique.
+    // As Segment does: the first call with a `messageId` counts, whichever source it is for, and a call without one is
+    // unique.
     let mut first_with_id = HashMap::new();
     let mut kept = BTreeSet::new();
     for (turn, arrival) in arrivals.iter().enumerate() {
         let call: Value = serde_json::from_slice(&arrival.body).unwrap_or_default();
-        let Some(event) = event::number(&arrival.body).and_then(|number| events.get(number)) else {
+        let Some(event) =
+            event::number(&arrival.body, arrival.write_key.as_deref()).and_then(|number| events.get(number))
+        else {
             findings.insert(Finding::Unknown(String::from_utf8_lossy(&arrival.body).into_owned()));
             continue;
         };

@@ -4,7 +4,7 @@ use std::time::UNIX_EPOCH;
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tests::cases::message_id;
+use tests::edge::{PATH, WRITE_KEY};
 
 use super::dice::Dice;
 
@@ -13,9 +13,13 @@ fn today() -> u64 {
     UNIX_EPOCH.elapsed().unwrap().as_secs() / 86_400
 }
 
-/// One event, different from all others.
+/// The environments of Stigg that deliver to the filter: the path and the write key of each.
+pub const ENVIRONMENTS: [(&str, &str); 2] =
+    [(PATH, WRITE_KEY), ("/webhooks/second", "secondkey0123456789abcdefghijklm")];
+
+/// An event of one environment. The others have the same event: it differs from all others of its own environment.
 pub struct Event {
-    /// Its number.
+    /// Its number, another one in each environment.
     pub number: usize,
     /// The webhook's body.
     pub body: String,
@@ -105,23 +109,40 @@ const LONGEST_MESSAGE_ID: usize = 85;
 /// The key of the number in a body, which identifies the event in every case.
 const NUMBER: &str = r#""ledgerNumber":"#;
 
-/// The number of the event that a track call carries.
-pub fn number(call: &[u8]) -> Option<usize> {
-    let (_, number) = std::str::from_utf8(call).ok()?.split_once(NUMBER)?;
-    number.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+/// The number of the event that a track call carries to the source with this write key.
+pub fn number(call: &[u8], write_key: Option<&str>) -> Option<usize> {
+    let environment = ENVIRONMENTS.iter().position(|(_, own)| write_key == Some(own))?;
+    let (_, shared) = std::str::from_utf8(call).ok()?.split_once(NUMBER)?;
+    let shared: usize = shared.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()?;
+    Some(shared * ENVIRONMENTS.len() + environment)
+}
+
+/// The number that the events of all environments share if they are the same event.
+pub fn shared(number: usize) -> usize {
+    number / ENVIRONMENTS.len()
 }
 
 impl Event {
     /// The event of this number.
     pub fn new(number: usize, seed: u64) -> Self {
-        let mut dice = Dice::new([seed, number as u64]);
+        let mut dice = Dice::new([seed, shared(number) as u64]);
         // Some of each kind, even if there are few events.
-        match number % 100 {
+        match shared(number) % 100 {
             50 => Event::unusable(number, &mut dice),
             0 => Event::about_customer(number, &mut dice),
             _ if dice.below(100) < 65 => Event::about_customer(number, &mut dice),
             _ => Event::about_no_customer(number, &mut dice),
         }
+    }
+
+    /// The environment that it is in.
+    fn environment(number: usize) -> (&'static str, &'static str) {
+        ENVIRONMENTS[number % ENVIRONMENTS.len()]
+    }
+
+    /// The path that it is delivered to.
+    pub fn path(&self) -> &'static str {
+        Event::environment(self.number).0
     }
 
     fn about_customer(number: usize, dice: &mut Dice) -> Self {
@@ -132,13 +153,14 @@ impl Event {
             format!(r#""customer":{{"name":null,"id":{written_id},"email":"a@example.com"}}"#),
         ];
 
-        let id = format!("{number}-3f0c");
+        let shared = shared(number);
+        let id = format!("{shared}-3f0c");
         let (stiggs, id) = match dice.below(12) {
             0 => (None, None),
             1 => (Some("null".to_owned()), None),
             2 => (Some(format!("\"{id:x>0$}\"", LONGEST_MESSAGE_ID + 1)), None),
             3 => (Some(format!("\"{id:é>0$}\"", LONGEST_MESSAGE_ID)), Some(format!("{id:é>0$}", LONGEST_MESSAGE_ID))),
-            4 => (Some(format!(r#""{number}-\u0033f0c""#)), Some(id)),
+            4 => (Some(format!(r#""{shared}-\u0033f0c""#)), Some(id)),
             _ => (Some(format!("\"{id}\"")), Some(id)),
         };
         let mut has_neither = matches!(stiggs.as_deref(), None | Some("null"));
@@ -155,6 +177,9 @@ impl Event {
         }
 
         let body = body(number, fields, dice);
+        let write_key = Event::environment(number).1;
+        let source = format!("{:x}", Sha256::digest(write_key));
+        let message_id = |id: &str| format!("stigg-{}-{id}", &source[..8]);
         let derived = |after: String| message_id(&format!("sha256-{:x}", Sha256::digest(format!("{body}{after}"))));
         let message_ids = match id {
             Some(id) => vec![message_id(&id)],
@@ -169,7 +194,7 @@ impl Event {
     fn about_no_customer(number: usize, dice: &mut Dice) -> Self {
         let fields = vec![
             format!(r#""type":"{}""#, dice.pick(&TYPES)),
-            format!(r#""messageId":"{number}-3f0c""#),
+            format!(r#""messageId":"{}-3f0c""#, shared(number)),
             (*dice.pick(&NO_CUSTOMERS)).to_owned(),
         ];
         Event { number, body: body(number, fields, dice), about: About::NoCustomer }
@@ -191,7 +216,7 @@ impl Event {
 
 /// A body with these fields and some more, in any order.
 fn body(number: usize, mut fields: Vec<String>, dice: &mut Dice) -> String {
-    fields.push(format!("{NUMBER}{number}"));
+    fields.push(format!("{NUMBER}{}", shared(number)));
     let first = dice.below(PROPERTIES.len());
     fields.extend(PROPERTIES.iter().skip(first).take(3).map(|field| (*field).to_owned()));
     let padding = match dice.below(50) {

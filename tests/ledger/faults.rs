@@ -42,7 +42,7 @@ impl Faults {
 
     /// Decides on this call.
     pub fn decide(&self, call: &Call) -> Behaviour {
-        let number = event::number(&call.body);
+        let number = event::number(&call.body, call.write_key.as_deref());
         let state = &mut *self.state.lock().unwrap();
         let calls = state.calls.entry(number).or_default();
         *calls += 1;
@@ -55,7 +55,7 @@ impl Faults {
     fn one_of_them(&self, number: Option<usize>, mut dice: Dice) -> (&'static str, Behaviour) {
         let kept_but_500 = Behaviour::Answer { status: 500, headers: Vec::new(), body: "{}".to_owned(), accept: true };
         // A few events never get an answer, however often they are delivered.
-        match number.map(|number| number % 800) {
+        match number.map(|number| event::shared(number) % 800) {
             Some(100) => return ("answered with a retryable status", Behaviour::status(500)),
             Some(300) => return ("answered with a permanent status", Behaviour::status(400)),
             Some(500) => return ("kept, but answered 500", kept_but_500),

@@ -1,9 +1,10 @@
 //! The main promise: every event that Stigg counts as delivered is at Segment, once and unaltered, and Stigg saw every other
 //! delivery fail.
 //!
-//! A sender that behaves like Stigg delivers thousands of events on many connections while the stand-in for Segment fails
+//! A sender that behaves like Stigg delivers thousands of events, each from two environments with a source of Segment's
+//! for each, on many connections while the stand-in for Segment fails
 //! at random, Envoy is stopped and killed and started again, and the filter breaks down. `LEDGER_EVENTS` sets how many events there
-//! are, and `LEDGER_SEED` repeats the chances of a run; which request comes when is up to the machine.
+//! are, those of both environments together, and `LEDGER_SEED` repeats the chances of a run; which request comes when is up to the machine.
 
 mod audit;
 mod dice;
@@ -20,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use audit::{Arrival, audit};
-use event::{About, Event};
+use event::{About, ENVIRONMENTS, Event};
 use faults::Faults;
 use nix::sys::signal::Signal;
 use sandbox::envoy::{Config, Envoy, ROUTE, Shell};
@@ -28,7 +29,7 @@ use sandbox::segment::Segment;
 use sandbox::stigg::Webhook;
 use sandbox::trapping;
 use sender::{ATTEMPTS, Attempt, HASTE, Sender, delivered};
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::edge::*;
 use tests::run_envoy::{RunEnvoy, free_address};
 use tokio::sync::watch;
@@ -56,7 +57,13 @@ async fn every_event_is_at_segment_once_and_unaltered_or_stigg_was_told() -> Res
     };
     let config = config
         .module(trapping.as_deref().unwrap_or(&panicking_module()))?
-        .set("/static_resources/listeners/webhooks/address/socket_address/port_value", json!(receiver.port()))?;
+        .set("/static_resources/listeners/webhooks/address/socket_address/port_value", json!(receiver.port()))?
+        .paths(ENVIRONMENTS.map(|(path, _)| (path, "/v1/track")))?
+        .edit_plugin_configuration(|own| {
+            let environments =
+                ENVIRONMENTS.map(|(path, key)| (path.to_owned(), json!({ "write_key": { "value": key } })));
+            own["environments"] = Value::Object(environments.into_iter().collect());
+        })?;
     let faults = Faults::new(seed, duration(&config, &format!("{ROUTE}/route/retry_policy/per_try_timeout"))?);
     segment.behave_with({
         let faults = faults.clone();
@@ -119,7 +126,7 @@ async fn every_event_is_at_segment_once_and_unaltered_or_stigg_was_told() -> Res
     drop(envoy); // and the calls that are still under way
 
     let calls = segment.calls();
-    let arrivals: Vec<_> = calls.iter().map(|call| Arrival { body: call.body.to_vec(), kept: call.accepted }).collect();
+    let arrivals: Vec<_> = calls.iter().map(arrival).collect();
     let books = audit(&events, &told, &arrivals);
 
     // Print the figures.
@@ -172,6 +179,10 @@ async fn break_down(envoy: &Envoy) -> Result<()> {
             return Ok(());
         }
     }
+}
+
+fn arrival(call: &sandbox::segment::Call) -> Arrival {
+    Arrival { body: call.body.to_vec(), write_key: call.write_key.clone(), kept: call.accepted }
 }
 
 /// How often each item occurs.

@@ -8,7 +8,7 @@ use sandbox::stigg::Webhook;
 use tests::edge::{Connection, PATH, SECRET, post, request};
 use tokio::time::{sleep, timeout};
 
-use super::event::Event;
+use super::event::{self, Event};
 
 /// How many times faster the clock of this test runs.
 pub const HASTE: u32 = 30;
@@ -86,10 +86,11 @@ impl Sender {
     }
 
     async fn send(&mut self, event: &Event) -> Result<u16> {
-        if event.number % 8 == 1 {
+        let turn = event::shared(event.number) % 8;
+        if turn == 1 {
             self.connections += 1;
             let webhook = Webhook::new(event.body.clone()).http2().secret(SECRET);
-            return Ok(webhook.send(&format!("http://{}{PATH}", self.receiver)).await?.status);
+            return Ok(webhook.send(&format!("http://{}{}", self.receiver, event.path())).await?.status);
         }
         // Taken, so that it does not outlive an error or a timeout.
         let mut connection = match self.connection.take() {
@@ -99,11 +100,11 @@ impl Sender {
                 Connection::open(self.receiver).await?
             }
         };
-        let request = match event.number % 8 {
+        let request = match turn {
             2 => post_in_chunks(&event.body),
             _ => post(&event.body),
         };
-        connection.send(request).await?;
+        connection.send(request.replacen(PATH, event.path(), 1)).await?;
         let response = connection.response().await?;
         if !response.head.contains("connection: close") {
             self.connection = Some(connection);

@@ -170,7 +170,7 @@ fn an_event_without_an_id_and_a_time_is_another_one_on_another_day() {
     }
 }
 
-/// Segment drops an id that any source of the workspace has had.
+/// Segment drops an id that any source has had.
 #[test]
 fn message_ids_name_the_source() {
     let id = |settings: &str, event: &str| call_with(settings, event)["messageId"].as_str().unwrap().to_owned();

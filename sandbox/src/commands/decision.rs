@@ -28,8 +28,22 @@ pub fn under(configuration: &[u8], path: &str) -> Option<String> {
 
 /// Reads a configuration without its secrets.
 pub fn parse(configuration: &[u8]) -> Result<Config> {
+    parse_with(configuration, "")
+}
+
+/// Whether a made-up write key names the source in the ids of calls.
+pub fn has_made_up_source(configuration: &[u8], path: &[u8]) -> bool {
+    let prefix = |salt| {
+        let environment = parse_with(configuration, salt).ok()?.environment(path)?;
+        Some(environment.mapping.message_id_prefix().to_owned())
+    };
+    prefix("") != prefix("other keys")
+}
+
+fn parse_with(configuration: &[u8], salt: &str) -> Result<Config> {
     // Another one for each variable, because two environments with the same key are warned about.
-    let made_up = |name: &str| format!("{:x}", Sha256::digest(name)).chars().take(ANY_SECRET.len()).collect();
+    let digest = |name: &str| format!("{:x}", Sha256::digest(format!("{name}{salt}")));
+    let made_up = |name: &str| digest(name).chars().take(ANY_SECRET.len()).collect();
     Config::parse(configuration, |name| Ok(made_up(name))).map_err(|error| anyhow::anyhow!("{error}"))
 }
 

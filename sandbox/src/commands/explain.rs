@@ -10,6 +10,7 @@ use sandbox::fixtures;
 use sandbox::say;
 use sandbox::stigg::PATH;
 use stigg_segment::config::{Config, Environment};
+use stigg_segment::envelope::MESSAGE_ID_PREFIX;
 use stigg_segment::filter::{Filter, Step};
 use stigg_segment::headers::without_query;
 use stigg_segment::mapping::Call;
@@ -17,7 +18,7 @@ use stigg_segment::reply::{Ignored, Reply};
 use stigg_segment::verify::{SECRET_HEADER, Verification};
 
 use super::calls::{calls, shown};
-use super::decision::{ANY_SECRET, explain_origins, parse};
+use super::decision::{ANY_SECRET, explain_origins, has_made_up_source, parse};
 use super::difference::{Difference, Properties};
 use super::pretty::pretty;
 
@@ -46,10 +47,14 @@ pub fn explain(options: &Options) -> Result<()> {
     for warning in &config.warnings {
         say!("{:12}{warning}", "warning");
     }
-    let environment = config.environment(without_query(options.path.as_bytes()));
+    let path = without_query(options.path.as_bytes());
+    let environment = config.environment(path);
     let step = step(config, environment.as_deref(), &options.path, &event);
     match (step, &environment) {
-        (Step::Forward(_, call), Some(environment)) => show_call(&call, environment, &event),
+        (Step::Forward(_, call), Some(environment)) => {
+            let source = source(environment, has_made_up_source(&configuration, path));
+            show_call(&call, environment, &source, &event)
+        }
         (Step::Reply(reply), environment) => show_reply(reply, environment.as_deref(), event.len()),
         (step, _) => anyhow::bail!("the filter does not come to an end: {step:?}"),
     }
@@ -92,7 +97,19 @@ fn under(environment: &Environment) -> Option<String> {
     environment.mapping.under().map(|key| String::from_utf8_lossy(key).into_owned())
 }
 
-fn show_call(call: &Call, environment: &Environment, event: &[u8]) -> Result<()> {
+/// The part of message ids that names the source of Segment's.
+fn source(environment: &Environment, is_made_up: bool) -> String {
+    let prefix = environment.mapping.message_id_prefix();
+    match prefix.strip_prefix(MESSAGE_ID_PREFIX).and_then(|part| part.strip_suffix('-')) {
+        None => "none: it is not set, and the write key is not known".to_owned(),
+        Some(part) if is_made_up => {
+            format!("{part}, of a made-up write key: the filter logs at start which one it uses")
+        }
+        Some(part) => part.to_owned(),
+    }
+}
+
+fn show_call(call: &Call, environment: &Environment, source: &str, event: &[u8]) -> Result<()> {
     let origins = environment.mapping.origins(event).map_err(|reply| anyhow::anyhow!("{}", reply.code()))?;
     let properties = call.properties.as_deref().unwrap_or(event);
     let body = String::from_utf8([&call.head, properties, &call.tail].concat())?;
@@ -115,6 +132,7 @@ fn show_call(call: &Call, environment: &Environment, event: &[u8]) -> Result<()>
             value => say!("{field:12}{value}, {origin}"),
         }
     }
+    say!("{:12}{source}", "source");
     let difference = Difference::between(std::str::from_utf8(event)?, &body, under(environment).as_deref())
         .context("the call is not JSON")?;
     match difference.properties {

@@ -44,11 +44,28 @@ fn a_call_and_the_origin_of_each_part() -> Result<()> {
     assert!(says(&shown, "event", &[r#""customer_updated""#, "dots as underscores"]), "{shown}");
     assert!(says(&shown, "userId", &[r#""7""#, "customer.id", "a number there"]), "{shown}");
     assert!(says(&shown, "messageId", &[r#"-m-1""#, "the source, and the event's messageId"]), "{shown}");
+    assert!(says(&shown, "source", &["of a made-up write key", "logs at start"]), "{shown}");
     assert!(says(&shown, "timestamp", &[r#""2026-03-01T08:15:30Z", from timestamp"#]), "{shown}");
     assert!(says(&shown, "properties", &["byte for byte"]), "{shown}");
     assert!(says(&shown, "body", &[&format!("{} bytes", EVENT.len()), "524288"]), "{shown}");
     let call: Value = serde_json::from_str(shown.split_once("\n\n").context("no call")?.1)?;
     assert_eq!(call["properties"], serde_json::from_str::<Value>(EVENT)?);
+    Ok(())
+}
+
+/// Somebody may copy it into the configuration, so a made-up one is marked.
+#[test]
+fn the_source_in_message_ids() -> Result<()> {
+    // `printf %s k | sha256sum`
+    for (configuration, shown_as) in [
+        (json!({ "write_key": { "value": "k" } }), "source      8254c329"),
+        (json!({ "source": "eu-1" }), "source      eu-1"),
+        (json!({ "write_key": "gateway", "source": "main" }), "source      main"),
+        (json!({ "write_key": "gateway" }), "source      none: it is not set, and the write key is not known"),
+    ] {
+        let (success, shown) = explain(EVENT, Some(configuration), &[])?;
+        assert!(success && shown.lines().any(|line| line == shown_as), "{shown_as}: {shown}");
+    }
     Ok(())
 }
 
