@@ -145,6 +145,61 @@ async fn each_environment_sends_the_events_it_chose() -> Result<()> {
     Ok(())
 }
 
+/// Everything that says where the parts of a call come from.
+#[tokio::test]
+async fn companies_people_times_and_keys_reach_segment_as_configured() -> Result<()> {
+    let edge = Edge::start_with(|config| {
+        config.paths([(PRODUCTION, "/v1/track"), (STAGING, "/v1/batch")])?.edit_plugin_configuration(|configuration| {
+            configuration["environments"] = json!({
+                PRODUCTION: { "user_id": "all", "timestamp": [{ "path": "timestamp" }, { "path": "effectiveAt" }] },
+                STAGING: {
+                    "user_id": [{ "path": "customer.metadata.userId", "traits": { "plan": "plan.name" } }],
+                    "group_id": "all",
+                    "also": ["group", "identify"],
+                    "properties": { "under": "stigg" },
+                    "source": "staging",
+                },
+            });
+        })
+    })
+    .await?;
+    let grant = r#"{"type":"credit_grant.created","customerId":"acme","effectiveAt":"2026-09-01T00:00+0200"}"#;
+    assert_eq!(send(&edge, PRODUCTION, SECRET, grant).await?.status, 200);
+    let call = edge.segment.calls()[0].json();
+    assert_eq!((&call["userId"], &call["timestamp"]), (&json!("acme"), &json!("2026-09-01T00:00+0200")));
+
+    edge.segment.clear();
+    let event = r#"{"type":"a","messageId":"m","id":"s","plan":{"name":"Pro"},"customer":{"id":"acme","name":"Acme","metadata":{"userId":"u"}}}"#;
+    for webhook in [Webhook::new(event), Webhook::new(event).http2()] {
+        assert_eq!(webhook.secret(SECRET).send(&edge.envoy.url(STAGING)).await?.status, 200);
+    }
+    for batch in edge.segment.calls() {
+        let batch = batch.json()["batch"].as_array().unwrap().clone();
+        let kinds: Vec<_> = batch.iter().map(|call| call["type"].as_str().unwrap()).collect();
+        assert_eq!(kinds, ["track", "group", "identify"]);
+        for call in &batch {
+            assert_eq!((&call["userId"], &call["context"]["groupId"]), (&json!("u"), &json!("acme")), "{call}");
+        }
+        assert_eq!(batch[0]["properties"], json!({ "stigg": serde_json::from_str::<Value>(event)? }));
+        let company = json!({ "name": "Acme", "metadata": { "userId": "u" } });
+        assert_eq!((&batch[1]["groupId"], &batch[1]["traits"]), (&json!("acme"), &company));
+        assert_eq!(batch[2]["traits"], json!({ "plan": "Pro" }));
+    }
+
+    // Without a person nothing is sent, and the reason says that there is a customer. Without a company the person is.
+    edge.segment.clear();
+    let elsewhere = &own_stat("webhooks.outcome.ignored.reason.customer_elsewhere");
+    assert_eq!(edge.envoy.stat(elsewhere).await?, 0);
+    assert_eq!(send(&edge, STAGING, SECRET, grant).await?.status, 204);
+    assert_eq!((edge.envoy.stat(elsewhere).await?, edge.segment.requests_begun()), (1, 0));
+    assert_eq!(send(&edge, STAGING, SECRET, &event.replace("acme", "")).await?.status, 200);
+    let batch = edge.segment.calls()[0].json()["batch"].clone();
+    let kinds: Vec<_> =
+        batch.as_array().unwrap().iter().map(|call| [&call["type"], &call["context"]["groupId"]]).collect();
+    assert_eq!(kinds, [[&json!("track"), &Value::Null], [&json!("identify"), &Value::Null]]);
+    Ok(())
+}
+
 #[tokio::test]
 async fn no_secret_of_an_environment_is_in_a_log() -> Result<()> {
     let edge = edge().await?;

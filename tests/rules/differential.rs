@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use tests::fixtures::{Fixture, fixtures};
 use tests::reference::documents::Generator;
-use tests::reference::{Outcome, compare, compare_redacted, configuration};
+use tests::reference::{Outcome, compare, compare_placed, compare_redacted, configuration};
 
 /// Prints which document it was when a check panics.
 struct Trying<'a>(&'a str, &'a dyn std::fmt::Display);
@@ -47,7 +47,7 @@ fn files(folder: &str) -> Vec<PathBuf> {
 fn kind(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Call(_) => "call",
-        Outcome::Ignored => "ignored",
+        Outcome::Ignored(reason) => reason,
         Outcome::Rejected(code) => code,
     }
 }
@@ -58,7 +58,7 @@ fn generated_events_are_mapped_as_by_the_reference() {
     let mut kinds = BTreeMap::new();
     try_seeds("event", seeds, Generator::event, |body| *kinds.entry(kind(compare(body))).or_insert(0) += 1);
     // Otherwise the generator is broken, and little was compared.
-    for kind in ["call", "ignored", "invalid_customer_id", "invalid_type", "malformed_json"] {
+    for kind in ["call", "no_customer", "customer_elsewhere", "invalid_customer_id", "invalid_type", "malformed_json"] {
         assert!(kinds.get(kind).is_some_and(|times| times * 100 > seeds), "{kinds:?}");
     }
 }
@@ -69,20 +69,26 @@ fn generated_events_are_redacted_as_by_the_reference() {
 }
 
 #[test]
+fn generated_events_are_placed_as_by_the_reference() {
+    try_seeds("event", 2_000, Generator::event, compare_placed);
+}
+
+#[test]
 fn fixtures_are_mapped_as_by_the_reference_whole_and_mutated() {
     for Fixture { name, event, .. } in fixtures().unwrap() {
         let body = event.as_bytes();
         {
             let _trying = Trying("fixtures", &name);
-            both(body);
+            every_way(body);
         }
-        try_seeds(&format!("mutation of {name}"), 10, |generator| generator.mutate(body), both);
+        try_seeds(&format!("mutation of {name}"), 10, |generator| generator.mutate(body), every_way);
     }
 }
 
-fn both(body: &[u8]) {
+fn every_way(body: &[u8]) {
     compare(body);
     compare_redacted(body);
+    compare_placed(body);
 }
 
 #[test]
@@ -95,7 +101,7 @@ fn no_message_has_a_secret_or_two_lines() {
 
 #[test]
 fn bugs_that_fuzzing_found_stay_fixed() {
-    try_files("regressions/mapping", both);
+    try_files("regressions/mapping", every_way);
     try_files("regressions/configuration", |json| {
         configuration::check(json);
     });

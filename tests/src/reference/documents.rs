@@ -46,6 +46,9 @@ impl Generator {
                 "messageId",
                 "timestamp",
                 "id",
+                "id",
+                "customerId",
+                "input",
                 "Type",
                 "customers",
                 "x",
@@ -61,6 +64,11 @@ impl Generator {
                 "customer" => self.customer(),
                 "messageId" => self.message_id(),
                 "timestamp" => self.timestamp(),
+                "id" | "customerId" => self.id(),
+                "input" => {
+                    let members = vec![("customerId", self.id())];
+                    self.object(members)
+                }
                 _ => self.value(3),
             };
             members.insert(self.below(members.len() + 1), (key, value));
@@ -100,12 +108,26 @@ impl Generator {
     }
 
     fn choice(&mut self) -> (&'static str, String) {
-        match self.below(8) {
+        match self.below(12) {
             0 => ("hold_request_headers", self.pick(&["true", "false"]).to_owned()),
             1 => {
-                let place = vec![("path", self.paths(1)), ("events", self.list())];
+                let field = self.pick(&["user_id", "group_id", "timestamp"]);
+                let mut place = vec![("path", self.paths(1)), ("events", self.list())];
+                if self.one_in(2) {
+                    let traits = vec![("name", self.paths(1)), ("", self.paths(1))];
+                    place.push(("traits", self.object(traits)));
+                }
                 let place = self.object(place);
-                ("user_id", format!("[{{\"path\":\"customer.id\"}},{place}]"))
+                (field, self.pick(&["\"all\"", "[{\"path\":\"customer.id\"},…]", "[…]"]).replace('…', &place))
+            }
+            8 => ("source", self.pick(&["\"main\"", "\"a b\"", "\"\""]).to_owned()),
+            9 => {
+                let remove = vec![("remove", self.list())];
+                ("too_large", self.object(remove))
+            }
+            10 => {
+                let under = vec![("under", self.string())];
+                ("properties", self.object(under))
             }
             2 => {
                 let renamed = vec![("customer.updated", self.string()), ("", self.string())];
@@ -267,18 +289,29 @@ impl Generator {
     fn customer(&mut self) -> String {
         let mut members = vec![];
         for _ in 0..self.pick(&[0, 1, 1, 1, 1, 1, 1, 2, 2, 3]) {
-            let id = match self.below(8) {
-                0 | 1 => self.number(),
-                2 => self.pick(&["0", "-0", "0.00", "-0.0E+9", "0e1", "\"\"", "false", "null", "true"]).to_owned(),
-                3 => self.value(2),
-                _ => self.string(),
-            };
-            members.push((self.pick(&["id", "id", "id", "id", "id", "Id", ""]), id));
+            members.push((self.pick(&["id", "id", "id", "id", "id", "Id", ""]), self.id()));
         }
         while self.one_in(2) {
             members.push((self.pick(&["name", "email", "metadata", "metadata", ""]), self.value(3)));
         }
+        if self.one_in(2) {
+            let metadata = vec![("userId", self.id()), ("a", self.value(1)), (self.pick(&["id", "name"]), self.id())];
+            members.push(("metadata", self.object(metadata)));
+        }
+        if self.one_in(4) {
+            members.push(("timestamp", self.timestamp()));
+        }
         self.object(members)
+    }
+
+    /// The id of a customer or a group, or what is in its place.
+    fn id(&mut self) -> String {
+        match self.below(8) {
+            0 | 1 => self.number(),
+            2 => self.pick(&["0", "-0", "0.00", "-0.0E+9", "0e1", "\"\"", "false", "null", "true"]).to_owned(),
+            3 => self.value(2),
+            _ => self.string(),
+        }
     }
 
     /// About as long as a message id may be.

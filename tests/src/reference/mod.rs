@@ -6,6 +6,7 @@
 pub mod configuration;
 pub mod documents;
 mod json;
+mod places;
 mod redaction;
 
 use std::env::VarError;
@@ -20,6 +21,7 @@ use stigg_segment::filter::{Filter, Step};
 use stigg_segment::{identity, mapping};
 
 use json::{Document, is_well_formed};
+pub use places::compare_placed;
 use redaction::{Listed, redacted};
 
 /// The outcome of a body.
@@ -27,8 +29,8 @@ use redaction::{Listed, redacted};
 pub enum Outcome {
     /// A call with the whole body as its properties.
     Call(Box<Call>),
-    /// A 204, because there is no customer.
-    Ignored,
+    /// A 204 with this reason: there is no customer, or the configuration does not look where it is.
+    Ignored(&'static str),
     /// A 400 with this code.
     Rejected(&'static str),
 }
@@ -100,23 +102,38 @@ pub fn compare_redacted(body: &[u8]) {
     }
 }
 
-fn expected(body: &[u8]) -> Outcome {
+/// The event in a body, or the answer to a body that has none.
+fn read(body: &[u8]) -> Result<(Document, Value), Outcome> {
     if body.is_empty() {
-        return Outcome::Rejected("empty_body");
+        return Err(Outcome::Rejected("empty_body"));
     }
-    let Some(document) = Document::read(body) else { return Outcome::Rejected("malformed_json") };
-    let event: &Value = &document.parse().unwrap();
-    if !event.is_object() {
-        return Outcome::Rejected("not_an_object");
+    let document = Document::read(body).ok_or(Outcome::Rejected("malformed_json"))?;
+    let event: Value = document.parse().unwrap();
+    if event.is_object() { Ok((document, event)) } else { Err(Outcome::Rejected("not_an_object")) }
+}
+
+/// The id that a value is, if it is one.
+fn id(value: &Value, document: &Document) -> Result<Option<String>, Outcome> {
+    match value {
+        Value::Null | Value::Bool(false) => Ok(None),
+        Value::String(id) if id.is_empty() => Ok(None),
+        Value::Number(id) if is_zero(document.literal(id)) => Ok(None),
+        Value::String(id) => Ok(Some(id.clone())),
+        Value::Number(id) => Ok(Some(document.literal(id).to_owned())),
+        Value::Bool(true) | Value::Array(_) | Value::Object(_) => Err(Outcome::Rejected("invalid_customer_id")),
     }
+}
+
+fn expected(body: &[u8]) -> Outcome {
+    let (document, event) = match read(body) {
+        Ok(read) => read,
+        Err(answer) => return answer,
+    };
     // Null if there is no such key, or no object.
-    let user_id = match &event["customer"]["id"] {
-        Value::Null | Value::Bool(false) => return Outcome::Ignored,
-        Value::String(id) if id.is_empty() => return Outcome::Ignored,
-        Value::Number(id) if is_zero(document.literal(id)) => return Outcome::Ignored,
-        Value::String(id) => id.clone(),
-        Value::Number(id) => document.literal(id).to_owned(),
-        Value::Bool(true) | Value::Array(_) | Value::Object(_) => return Outcome::Rejected("invalid_customer_id"),
+    let user_id = match id(&event["customer"]["id"], &document) {
+        Ok(Some(user_id)) => user_id,
+        Ok(None) => return places::ignored(&event, &document),
+        Err(answer) => return answer,
     };
     let Some(kind) = event["type"].as_str().filter(|kind| !kind.is_empty()) else {
         return Outcome::Rejected("invalid_type");
@@ -124,7 +141,7 @@ fn expected(body: &[u8]) -> Outcome {
     Outcome::Call(Box::new(Call {
         event: kind.replace('.', "_"),
         user_id,
-        message_id: message_id(event, body, ""),
+        message_id: message_id(&event, body, ""),
         timestamp: event["timestamp"].as_str().filter(|text| is_date_time(text)).map(str::to_owned),
         context: json!({ "library": { "name": identity::NAME, "version": identity::VERSION } }),
         properties: (),
@@ -259,7 +276,7 @@ fn filtered(settings: &str, body: &[u8]) -> Result<mapping::Call, Outcome> {
     assert!(matches!(filter.headers(head.into_iter(), false, |_| None), Step::SendHeaders(_)));
     match filter.complete(body, || Some(NOW)) {
         Step::Forward(None, call) => Ok(call),
-        Step::Reply(reply) if ["no_customer", "customer_elsewhere"].contains(&reply.code()) => Err(Outcome::Ignored),
+        Step::Reply(reply) if reply.status() == 204 => Err(Outcome::Ignored(reply.code())),
         Step::Reply(reply) if reply.status() == 400 => Err(Outcome::Rejected(reply.code())),
         step => panic!("{step:?}"),
     }
