@@ -136,7 +136,7 @@ pub async fn vms(envoy: &Envoy) -> Result<u64> {
 
 /// The dynamic module that panics in the hook that a request's header `x-panic` names. `make panicking` builds it.
 pub fn panicking_module() -> PathBuf {
-    workspace_root().join("target/panicking/libstigg_segment.so")
+    workspace_root().join("target/panicking/debug/libstigg_segment_native.so")
 }
 
 /// Waits until something holds.
