@@ -356,13 +356,17 @@ pub mod hooks {
         }
     }
 
-    /// Runs a hook of a request.
-    fn run<T>(request: *const Request, stream: *mut c_void, hook: impl FnOnce(&Request, &mut Envoy) -> T) -> T {
+    /// Runs a hook of a request. Without a request, because it could not be made, the client gets a 500.
+    fn run(request: *const Request, stream: *mut c_void, hook: impl FnOnce(&Request, &mut Envoy) -> Action) -> u32 {
+        if request.is_null() {
+            Envoy(stream).send_response(500, &[], b"", "stigg_segment_internal");
+            return STOP;
+        }
         // SAFETY: Envoy hands over what the hook below has returned.
         unsafe { Rc::increment_strong_count(request) };
         // SAFETY: as above. This one may be the last, if Envoy ends the request within a call of this hook.
         let request = unsafe { Rc::from_raw(request) };
-        hook(&request, &mut Envoy(stream))
+        status(hook(&request, &mut Envoy(stream)))
     }
 
     /// Loads the library. The version is that of the newest Envoy that it was tested with; others only warn.
@@ -404,8 +408,10 @@ pub mod hooks {
 
     #[unsafe(no_mangle)]
     pub extern "C" fn envoy_dynamic_module_on_http_filter_destroy(request: *const Request) {
-        // SAFETY: Envoy gives back what the hook above has returned.
-        drop(unsafe { Rc::from_raw(request) });
+        if !request.is_null() {
+            // SAFETY: Envoy gives back what the hook above has returned.
+            drop(unsafe { Rc::from_raw(request) });
+        }
     }
 
     #[unsafe(no_mangle)]
@@ -414,7 +420,7 @@ pub mod hooks {
         request: *const Request,
         end_of_stream: bool,
     ) -> u32 {
-        status(run(request, stream, |request, envoy| request.on_request_headers(envoy, end_of_stream)))
+        run(request, stream, |request, envoy| request.on_request_headers(envoy, end_of_stream))
     }
 
     #[unsafe(no_mangle)]
@@ -423,7 +429,7 @@ pub mod hooks {
         request: *const Request,
         end_of_stream: bool,
     ) -> u32 {
-        status(run(request, stream, |request, envoy| request.on_request_body(envoy, end_of_stream)))
+        run(request, stream, |request, envoy| request.on_request_body(envoy, end_of_stream))
     }
 
     #[unsafe(no_mangle)]
@@ -431,7 +437,7 @@ pub mod hooks {
         stream: *mut c_void,
         request: *const Request,
     ) -> u32 {
-        status(run(request, stream, Request::on_request_trailers))
+        run(request, stream, Request::on_request_trailers)
     }
 
     /// Hooks that Envoy wants to exist, and that have nothing to do. They ignore their arguments, and Envoy ignores the
