@@ -52,7 +52,7 @@ send: rust ## send an event to the running sandbox: EVENT (subscription.created)
 	@cargo run --quiet --package sandbox -- send '$(or $(EVENT),subscription.created)' $(if $(COUNT),--count $(COUNT)) $(if $(RATE),--rate $(RATE))
 
 test: build native panicking yardsticks tools ## run all tests: the mapping, the configuration, and everything on a real Envoy
-	@cargo test --workspace --lib --bins --tests
+	@cargo test --workspace --tests
 	@# Separately: a test may build the sandbox for itself, and the filter's library has one file name, whatever it was built for.
 	@cargo test --quiet --package stigg-segment-filter --package sandbox --doc
 	@# A separate workspace with its own lock. It asks for a newer Rust than the filter does, but compiles with the filter's.
