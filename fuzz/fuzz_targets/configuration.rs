@@ -2,7 +2,7 @@
 #![no_main]
 
 #[path = "../../tests/src/reference/mod.rs"]
-#[allow(dead_code, reason = "the other target has its own use for the rest")]
+#[allow(dead_code, unused_imports, reason = "the other target has its own use for the rest")]
 mod reference;
 
 #[path = "../mutator.rs"]

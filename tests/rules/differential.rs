@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use tests::fixtures::{Fixture, fixtures};
 use tests::reference::documents::Generator;
-use tests::reference::{Outcome, compare, compare_placed, compare_redacted, configuration};
+use tests::reference::{Outcome, compare, compare_placed, compare_redacted, compare_trimmed, configuration};
 
 /// Prints which document it was when a check panics.
 struct Trying<'a>(&'a str, &'a dyn std::fmt::Display);
@@ -74,6 +74,11 @@ fn generated_events_are_placed_as_by_the_reference() {
 }
 
 #[test]
+fn generated_events_are_trimmed_as_by_the_reference() {
+    try_seeds("event", 2_000, Generator::event, compare_trimmed);
+}
+
+#[test]
 fn fixtures_are_mapped_as_by_the_reference_whole_and_mutated() {
     for Fixture { name, event, .. } in fixtures().unwrap() {
         let body = event.as_bytes();
@@ -89,6 +94,7 @@ fn every_way(body: &[u8]) {
     compare(body);
     compare_redacted(body);
     compare_placed(body);
+    compare_trimmed(body);
 }
 
 #[test]

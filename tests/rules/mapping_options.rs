@@ -363,6 +363,17 @@ fn a_call_over_its_limit_loses_the_named_paths_until_it_fits() {
     assert_eq!(fits_not, Outcome::Answer(413, "call_too_large"));
 }
 
+/// White space around an event leaves it with the first path. That alone removes nothing.
+#[test]
+fn only_what_was_in_the_event_is_listed_as_removed() {
+    let settings = r#"{"too_large":{"remove":["missing","first"]},"max_call_bytes":600}"#;
+    let padded = call_with(settings, format!(" \n{}\r\n\t", large(500, 10)));
+    assert_eq!(padded["context"]["removed"], json!(["first"]));
+    let settings = r#"{"too_large":{"remove":["missing"]},"max_call_bytes":600}"#;
+    let spaces = format!("{}{}", large(10, 10), " ".repeat(600));
+    assert_eq!(map_with(settings, spaces.as_bytes()), Outcome::Answer(413, "call_too_large"));
+}
+
 /// The list of what was removed counts too.
 #[test]
 fn a_trimmed_call_is_never_over_its_limit() {

@@ -8,6 +8,7 @@ pub mod documents;
 mod json;
 mod places;
 mod redaction;
+mod trimmed;
 
 use std::env::VarError;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use stigg_segment::{identity, mapping};
 use json::{Document, is_well_formed};
 pub use places::compare_placed;
 use redaction::{Listed, redacted};
+pub use trimmed::compare_trimmed;
 
 /// The outcome of a body.
 #[derive(Debug, PartialEq)]
@@ -31,7 +33,7 @@ pub enum Outcome {
     Call(Box<Call>),
     /// A 204 with this reason: there is no customer, or the configuration does not look where it is.
     Ignored(&'static str),
-    /// A 400 with this code.
+    /// A 400 or 413 with this code.
     Rejected(&'static str),
 }
 
@@ -125,6 +127,11 @@ fn id(value: &Value, document: &Document) -> Result<Option<String>, Outcome> {
 }
 
 fn expected(body: &[u8]) -> Outcome {
+    expected_from("", body)
+}
+
+/// The same if the ids of calls name this source.
+fn expected_from(source: &str, body: &[u8]) -> Outcome {
     let (document, event) = match read(body) {
         Ok(read) => read,
         Err(answer) => return answer,
@@ -141,7 +148,7 @@ fn expected(body: &[u8]) -> Outcome {
     Outcome::Call(Box::new(Call {
         event: kind.replace('.', "_"),
         user_id,
-        message_id: message_id(&event, body, ""),
+        message_id: message_id_from(source, &event, body, ""),
         timestamp: event["timestamp"].as_str().filter(|text| is_date_time(text)).map(str::to_owned),
         context: json!({ "library": { "name": identity::NAME, "version": identity::VERSION } }),
         properties: (),
@@ -153,12 +160,18 @@ const NOW: Duration = Duration::from_secs(20_000 * 86_400);
 
 /// Stigg's id, or one that depends only on the body, and on the day if the event has neither an id nor a time.
 fn message_id(event: &Value, body: &[u8], suffix: &str) -> String {
-    let own = event["messageId"].as_str().filter(|id| !id.is_empty()).map(|id| format!("stigg-{id}{suffix}"));
+    message_id_from("", event, body, suffix)
+}
+
+/// The same if it names this source.
+fn message_id_from(source: &str, event: &Value, body: &[u8], suffix: &str) -> String {
+    let prefix = if source.is_empty() { "stigg-".to_owned() } else { format!("stigg-{source}-") };
+    let own = event["messageId"].as_str().filter(|id| !id.is_empty()).map(|id| format!("{prefix}{id}{suffix}"));
     match own {
         Some(id) if id.chars().count() <= 100 => id,
         _ => {
             let day = if event["messageId"].is_null() && event["timestamp"].is_null() { "\n20000" } else { "" };
-            format!("stigg-sha256-{:x}{suffix}", Sha256::digest([body, day.as_bytes()].concat()))
+            format!("{prefix}sha256-{:x}{suffix}", Sha256::digest([body, day.as_bytes()].concat()))
         }
     }
 }
@@ -267,9 +280,9 @@ fn filtered(settings: &str, body: &[u8]) -> Result<mapping::Call, Outcome> {
     let mut settings: Value = serde_json::from_str(settings).unwrap();
     settings["webhook_secret"] = "unverified".into();
     settings["write_key"] = "gateway".into();
-    // The reference does not check sizes.
+    // Of sizes, the reference checks only a call's, and only where there is something to remove.
     settings["max_body_bytes"] = 1_000_000_000.into();
-    settings["max_call_bytes"] = 1_000_000_000.into();
+    settings.as_object_mut().unwrap().entry("max_call_bytes").or_insert(1_000_000_000.into());
     let mut filter =
         Filter::new(Arc::new(Config::parse(settings.to_string().as_bytes(), |_| Err(VarError::NotPresent)).unwrap()));
     let head = [(b":method".as_slice(), b"POST".as_slice()), (b":path", b"/")];
@@ -277,7 +290,7 @@ fn filtered(settings: &str, body: &[u8]) -> Result<mapping::Call, Outcome> {
     match filter.complete(body, || Some(NOW)) {
         Step::Forward(None, call) => Ok(call),
         Step::Reply(reply) if reply.status() == 204 => Err(Outcome::Ignored(reply.code())),
-        Step::Reply(reply) if reply.status() == 400 => Err(Outcome::Rejected(reply.code())),
+        Step::Reply(reply) if [400, 413].contains(&reply.status()) => Err(Outcome::Rejected(reply.code())),
         step => panic!("{step:?}"),
     }
 }
