@@ -14,7 +14,7 @@ use reference::documents::Generator;
 fuzz_target!(|body: &[u8]| {
     reference::compare(body);
     reference::compare_redacted(body);
-    reference::compare_placed(body);
+    reference::places::compare_placed(body);
 });
 
 fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {

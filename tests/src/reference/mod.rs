@@ -6,7 +6,7 @@
 pub mod configuration;
 pub mod documents;
 mod json;
-mod places;
+pub mod places;
 mod redaction;
 
 use std::env::VarError;
@@ -21,7 +21,6 @@ use stigg_segment::filter::{Filter, Step};
 use stigg_segment::{identity, mapping};
 
 use json::{Document, is_well_formed};
-pub use places::compare_placed;
 use redaction::{Listed, redacted};
 
 /// The outcome of a body.
