@@ -14,8 +14,8 @@ use reference::documents::Generator;
 fuzz_target!(|body: &[u8]| {
     reference::compare(body);
     reference::compare_redacted(body);
-    reference::compare_placed(body);
-    reference::compare_trimmed(body);
+    reference::places::compare_placed(body);
+    reference::trimmed::compare_trimmed(body);
 });
 
 fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use tests::fixtures::{Fixture, fixtures};
 use tests::reference::documents::Generator;
-use tests::reference::{Outcome, compare, compare_placed, compare_redacted, compare_trimmed, configuration};
+use tests::reference::places::compare_placed;
+use tests::reference::trimmed::compare_trimmed;
+use tests::reference::{Outcome, compare, compare_redacted, configuration};
 
 /// Prints which document it was when a check panics.
 struct Trying<'a>(&'a str, &'a dyn std::fmt::Display);

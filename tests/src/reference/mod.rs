@@ -6,9 +6,9 @@
 pub mod configuration;
 pub mod documents;
 mod json;
-mod places;
+pub mod places;
 mod redaction;
-mod trimmed;
+pub mod trimmed;
 
 use std::env::VarError;
 use std::sync::Arc;
@@ -22,9 +22,7 @@ use stigg_segment::filter::{Filter, Step};
 use stigg_segment::{identity, mapping};
 
 use json::{Document, is_well_formed};
-pub use places::compare_placed;
 use redaction::{Listed, redacted};
-pub use trimmed::compare_trimmed;
 
 /// The outcome of a body.
 #[derive(Debug, PartialEq)]

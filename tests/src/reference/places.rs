@@ -157,7 +157,7 @@ impl Placed {
 }
 
 /// The answer to an event without an id where the configuration looks.
-pub fn ignored(event: &Value, document: &Document) -> Outcome {
+pub(super) fn ignored(event: &Value, document: &Document) -> Outcome {
     let mut known = KNOWN.iter().filter(|place| applies(place, event));
     let is_elsewhere = known.any(|(path, ..)| matches!(id(at(event, path), document), Ok(Some(_))));
     Outcome::Ignored(if is_elsewhere { "customer_elsewhere" } else { "no_customer" })
