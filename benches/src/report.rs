@@ -174,7 +174,11 @@ fn goals_table(results: &Results) -> Result<String> {
         };
         let verdict = is_met.map_or("not measured", |is_met| if is_met { "met" } else { "**not met**" });
         let to_no_filter = or_nothing(to_no_filter);
-        writeln!(text, "| {what} | {least_or_most} {}{unit} | {measured} | {verdict} | {to_no_filter} |", figure(bound))?;
+        writeln!(
+            text,
+            "| {what} | {least_or_most} {}{unit} | {measured} | {verdict} | {to_no_filter} |",
+            figure(bound)
+        )?;
     }
     Ok(text)
 }

@@ -83,6 +83,25 @@ fn the_setting_that_keeps_every_customer_keeps_what_the_page_says() -> Result<()
 }
 
 #[test]
+fn the_readme_names_events_that_only_the_setting_sends() -> Result<()> {
+    let readme = read("README.md")?;
+    let named = readme.split("It drops ").nth(1).and_then(|rest| rest.split(" and [others]").next()).unwrap();
+    let setting =
+        format!("{{{}}}", readme.split("One setting, `").nth(1).and_then(|rest| rest.split('`').next()).unwrap());
+    let fixtures = fixtures()?;
+    for pattern in named.split('`').skip(1).step_by(2) {
+        let events = fixtures.iter().filter(|fixture| Pattern::new(pattern).matches(fixture.name.as_bytes()));
+        let events: Vec<_> = events.map(|fixture| fixture.event.as_bytes()).collect();
+        assert!(!events.is_empty(), "{pattern} is no event");
+        for event in events {
+            assert_eq!(map_with("{}", event), Outcome::Answer(204, "customer_elsewhere"), "{pattern}");
+            assert!(matches!(map_with(&setting, event), Outcome::Call(_)), "{pattern} with {setting}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn every_field_is_explained_with_its_default() -> Result<()> {
     let rejected = parse(r#"{"wirte_key": 1}"#).unwrap_err().to_string();
     let fields = rejected.rsplit_once("expected one of ").unwrap().1.split(", ");

@@ -7,7 +7,7 @@ mod docs;
 mod facts;
 mod mapping;
 mod mapping_options;
-
 mod release;
 mod schema;
+mod source_function;
 mod stream;
