@@ -6,7 +6,7 @@ TYPOS_VERSION := 1.52.0
 TYPOS := target/typos-$(TYPOS_VERSION)/bin/typos
 
 .DEFAULT_GOAL := help
-.PHONY: help build native portable panicking image native-image run send test test-omissions test-arm64 test-matrix lint audit msrv release ledger fuzz bench report soak instructions screenshot tools schemas clean rust nightly yardsticks \
+.PHONY: help build native portable panicking image native-image run send explain check test test-omissions test-arm64 test-matrix lint audit msrv release ledger fuzz bench report soak instructions screenshot tools schemas clean rust nightly yardsticks \
   chromium envoy kubectl node registry skopeo systemd wrk
 
 help: ## list these targets
@@ -50,6 +50,12 @@ run: $(if $(filter native,$(SHELL_KIND)),native,build) ## run a real Envoy with 
 
 send: rust ## send an event to the running sandbox: EVENT (subscription.created) or a file; COUNT of them, RATE per second
 	@cargo run --quiet --package sandbox -- send '$(or $(EVENT),subscription.created)' $(if $(COUNT),--count $(COUNT)) $(if $(RATE),--rate $(RATE))
+
+explain: rust ## say what the filter does with an event, and why: EVENT, a name, a file or a folder; CONFIG; ENVIRONMENT, a path
+	@cargo run --quiet --package sandbox -- explain $(if $(EVENT),'$(EVENT)') $(if $(CONFIG),--config '$(CONFIG)') $(if $(ENVIRONMENT),--path '$(ENVIRONMENT)')
+
+check: rust ## check what the filter does with events: CASES, a YAML or JSON file; CONFIG
+	@cargo run --quiet --package sandbox -- check $(if $(CASES),'$(CASES)') $(if $(CONFIG),--config '$(CONFIG)')
 
 test: build native panicking yardsticks tools ## run all tests: the mapping, the configuration, and everything on a real Envoy
 	@cargo test --workspace --tests

@@ -11,7 +11,7 @@ pub struct Known {
     /// The keys that lead to it.
     keys: &'static [&'static str],
     /// Only these types of event have a customer's id there; `None` if all that have something there do.
-    events: Option<&'static str>,
+    pub events: Option<&'static str>,
     /// The path, for people.
     pub path: &'static str,
     /// The events that need it, for people.

@@ -1,5 +1,6 @@
 //! The commands that a user calls, and the code they share.
 
+pub mod check;
 pub mod explain;
 pub mod run;
 pub mod send;
@@ -10,3 +11,5 @@ mod decision;
 mod difference;
 mod endpoint;
 mod pretty;
+mod rules;
+mod unmatched;

@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::io::{ErrorKind, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use stigg_segment::json::Reader;
 
@@ -31,7 +31,7 @@ pub fn names() -> Result<Vec<String>> {
 /// The event of this type, or in this file, or on standard input if it is `-`.
 ///
 /// # Errors
-/// There is neither such a type nor such a file; the error lists the types.
+/// There is neither such a type nor such a file; the error names a type that is written alike.
 pub fn event(name: &str) -> Result<Vec<u8>> {
     if name == "-" {
         let mut event = Vec::new();
@@ -45,10 +45,66 @@ pub fn event(name: &str) -> Result<Vec<u8>> {
     };
     match fs::read(&file) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            bail!("there is no event and no file `{name}`; the events are:\n  {}", names.join("\n  "))
+            let alike = names.iter().map(|known| (distance(known, name), known)).min();
+            let meant = alike.filter(|(distance, _)| 2 * distance <= name.len());
+            let meant = meant.map(|(_, known)| format!("; did you mean {known}?")).unwrap_or_default();
+            bail!("there is no event and no file `{name}`; `explain --list` lists the events{meant}")
         }
         read => read.with_context(|| format!("cannot read {}", file.display())),
     }
+}
+
+/// An event, and what it is called.
+pub type Named = (String, Vec<u8>);
+
+/// The events that a name stands for: as [`event`], or those in the files of a folder. A file may have one on each line.
+///
+/// # Errors
+/// As those of [`event`], and a folder without an event.
+pub fn events(name: &str) -> Result<Vec<Named>> {
+    let folder = Path::new(name);
+    if !folder.is_dir() {
+        return Ok(in_lines(name, event(name)?));
+    }
+    let entries = fs::read_dir(folder).with_context(|| format!("cannot read {name}"))?;
+    let mut files = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    files.sort();
+    let mut events = Vec::new();
+    for file in files {
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let is_event = [".json", ".jsonl", ".ndjson"].iter().any(|ending| name.ends_with(ending));
+        // Beside an event, the call that it becomes.
+        if is_event && !name.ends_with(".track.json") {
+            let text = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            events.extend(in_lines(name.strip_suffix(".json").unwrap_or(&name), text));
+        }
+    }
+    ensure!(!events.is_empty(), "there is no event in {name}: its name would end in .json or .jsonl");
+    Ok(events)
+}
+
+/// The events in a text: one on each line, or the whole.
+fn in_lines(name: &str, text: Vec<u8>) -> Vec<Named> {
+    let lines = || text.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.trim_ascii().is_empty());
+    if lines().count() < 2 || !lines().all(|(_, line)| line.trim_ascii().starts_with(b"{")) {
+        return vec![(name.to_owned(), text)];
+    }
+    lines().map(|(index, line)| (format!("{name}:{}", index + 1), line.to_vec())).collect()
+}
+
+/// How many letters must be put in, taken out or replaced to make one name of another.
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<_> = other.chars().collect();
+    let mut row: Vec<_> = (0..=other.len()).collect();
+    for (index, letter) in one.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], index + 1);
+        for (column, of_other) in other.iter().enumerate() {
+            let replaced = diagonal + usize::from(letter != *of_other);
+            diagonal = row[column + 1];
+            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
+        }
+    }
+    row[other.len()]
 }
 
 /// The event as a new one, and its id: Segment drops an id that it has seen.
@@ -95,6 +151,28 @@ fn replaced(event: &[u8], id: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_name_that_is_meant_is_the_one_written_alike() {
+        for (wrong, right) in [
+            ("subscription_created", "subscription.created"),
+            ("customer.update", "customer.updated"),
+            ("entitlement.updated", "entitlements.updated"),
+            ("plan created", "plan.created"),
+        ] {
+            let error = event(wrong).unwrap_err().to_string();
+            assert!(error.ends_with(&format!("did you mean {right}?")), "{error}");
+        }
+        let error = event("of-my-own.json").unwrap_err().to_string();
+        assert!(error.ends_with("`explain --list` lists the events"), "{error}");
+    }
+
+    #[test]
+    fn a_text_has_one_event_or_one_on_each_line() {
+        let count = |text: &str| in_lines("a", text.as_bytes().to_vec()).len();
+        assert_eq!(["", "{}", "{\n}", "{}\n", "{}\n\n {}\r\n{", "no\n{}"].map(count), [1, 1, 1, 1, 3, 1]);
+        assert_eq!(in_lines("a", b"{}\n\n{\"b\":1}\n".to_vec())[1], ("a:3".to_owned(), b"{\"b\":1}".to_vec()));
+    }
 
     #[test]
     fn a_message_id_is_replaced_in_its_place_or_added() {

@@ -1,5 +1,5 @@
 //! The commands of the sandbox: `run` runs the filter in a real Envoy, `send` sends it events, `explain` says what it does
-//! with them.
+//! with them, `check` compares that with what is expected.
 
 #![deny(
     clippy::print_stdout,
@@ -17,7 +17,7 @@ use sandbox::envoy::{Config, locate};
 use sandbox::output::exit_code;
 use sandbox::{image, say, workspace_root};
 
-use crate::commands::{explain, run, send};
+use crate::commands::{check, explain, run, send};
 
 /// Runs the filter in a real Envoy on this machine.
 #[derive(Parser)]
@@ -37,8 +37,10 @@ enum Command {
     Run(run::Options),
     /// Sends one event or many to the running sandbox, and prints what Stigg would show.
     Send(send::Options),
-    /// Prints what the filter does with an event, and why. It needs neither Envoy nor a secret.
+    /// Prints what the filter does with an event, and why, or with many. It needs neither Envoy nor a secret.
     Explain(explain::Options),
+    /// Checks that a configuration does with events what you expect of it. It needs neither Envoy nor a secret.
+    Check(check::Options),
 }
 
 #[tokio::main]
@@ -49,6 +51,7 @@ async fn main() -> ExitCode {
         Command::Run(options) => run::run(options).await,
         Command::Send(options) => send::send(options).await,
         Command::Explain(options) => explain::explain(&options),
+        Command::Check(options) => check::check(&options),
     };
     exit_code(result)
 }

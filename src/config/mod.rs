@@ -177,6 +177,15 @@ impl Config {
         Ok(Config { shell, hold_request_headers, environments, warnings, notes })
     }
 
+    /// The paths of the environments, if there are several.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        let by_path = match &self.environments {
+            Environments::One(_) => [].as_slice(),
+            Environments::ByPath(by_path) => by_path,
+        };
+        by_path.iter().map(|(path, _)| path.as_str())
+    }
+
     /// The environment for a request's path, without its query.
     pub fn environment(&self, path: &[u8]) -> Option<Arc<Environment>> {
         match &self.environments {

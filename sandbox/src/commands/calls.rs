@@ -13,6 +13,11 @@ pub fn calls(body: &[u8]) -> Vec<&[u8]> {
     }
 }
 
+/// The track call of a request, which is its only call or the first of a batch.
+pub fn track(body: &[u8]) -> &[u8] {
+    calls(body).first().copied().unwrap_or(body)
+}
+
 /// A member of a call as JSON, or `null`.
 pub fn shown(call: &[u8], key: &str) -> String {
     let text = member(call, key).map_or(Cow::from(b"null"), Value::text);

@@ -1,92 +1,163 @@
-//! `sandbox explain`: what the filter does with an event, and why, by the filter's own code.
+//! `sandbox explain`: what the filter does with events, and why, by the filter's own code.
 
-use std::fs;
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, stdin};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::UNIX_EPOCH;
 
-use anyhow::{Context, Result};
-use sandbox::fixtures;
+use anyhow::{Context, Result, bail};
+use clap::CommandFactory;
+use sandbox::fixtures::{self, Named};
+use sandbox::output::note;
 use sandbox::say;
-use sandbox::stigg::PATH;
-use stigg_segment::config::{Config, Environment};
+use stigg_segment::config::Environment;
 use stigg_segment::envelope::MESSAGE_ID_PREFIX;
-use stigg_segment::filter::{Filter, Step};
-use stigg_segment::headers::without_query;
-use stigg_segment::mapping::Call;
-use stigg_segment::reply::{Ignored, Reply};
-use stigg_segment::verify::{SECRET_HEADER, Verification};
+use stigg_segment::places::KNOWN;
+use stigg_segment::reply::{Ignored, Rejection, Reply};
 
-use super::calls::{calls, shown};
-use super::decision::{ANY_SECRET, explain_origins, has_made_up_source, parse};
+use super::calls::{calls, shown, track};
+use super::decision::explain_origins;
 use super::difference::{Difference, Properties};
 use super::pretty::pretty;
+use super::rules::{Outcome, Rules};
+use super::unmatched::Selectors;
 
 /// What is explained.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// An event of tests/fixtures, such as subscription.created, or a file; standard input if it is -
-    #[arg(default_value = "-")]
-    event: String,
+    /// Events of tests/fixtures, such as subscription.created, files with an event or with one on each line, folders of
+    /// such files, or - for standard input
+    #[arg(value_name = "EVENT")]
+    events: Vec<String>,
     /// The filter's configuration, a JSON file; the variables that it names need not be set
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The path that the webhook is sent to, which chooses one of several environments
-    #[arg(long, default_value = PATH)]
-    path: String,
+    #[arg(long)]
+    path: Option<String>,
+    /// List the events of tests/fixtures instead
+    #[arg(long)]
+    list: bool,
 }
 
 /// Prints it.
 pub fn explain(options: &Options) -> Result<()> {
-    let event = fixtures::event(&options.event)?;
-    let configuration = match &options.config {
-        Some(file) => fs::read(file).with_context(|| format!("cannot read {}", file.display()))?,
-        None => Vec::new(),
-    };
-    let config = parse(&configuration)?;
-    for warning in &config.warnings {
-        say!("{:12}{warning}", "warning");
+    if options.list {
+        say!("{}", fixtures::names()?.join("\n"));
+        return Ok(());
     }
-    let path = without_query(options.path.as_bytes());
-    let environment = config.environment(path);
-    let step = step(config, environment.as_deref(), &options.path, &event);
-    match (step, &environment) {
-        (Step::Forward(_, call), Some(environment)) => {
-            let source = source(environment, has_made_up_source(&configuration, path));
-            show_call(&call, environment, &source, &event)
+    if options.events.is_empty() && stdin().is_terminal() {
+        let mut command = crate::Command::command();
+        command.build();
+        let explain = command.find_subcommand_mut("explain").context("there is no such command")?;
+        note(format_args!("{}", explain.render_help()));
+        bail!("which event? Name one, such as subscription.created");
+    }
+    let rules = Rules::read(options.config.as_deref())?;
+    let path = rules.path(options.path.as_deref(), "--path")?;
+    let names = if options.events.is_empty() { &["-".to_owned()] } else { options.events.as_slice() };
+    let mut events = Vec::new();
+    for name in names {
+        events.extend(fixtures::events(name)?);
+    }
+    rules.say_warnings()?;
+    let mut selectors = Selectors::of(rules.text());
+    for (_, event) in &events {
+        selectors.see(path, event);
+    }
+    match events.as_slice() {
+        [(_, event)] => explain_one(&rules, path, event, &selectors),
+        events => explain_each(&rules, path, events, &selectors),
+    }
+}
+
+fn explain_one(rules: &Rules, path: &str, event: &[u8], selectors: &Selectors) -> Result<()> {
+    match rules.outcome(path, event)? {
+        Outcome::Sent { body, environment } => {
+            let source = source(&environment, rules.has_made_up_source(path));
+            say_call(&body, &environment, &source, event)?;
+            selectors.say_unmatched()?;
+            say!("\n{}", pretty(&body));
         }
-        (Step::Reply(reply), environment) => show_reply(reply, environment.as_deref(), event.len()),
-        (step, _) => anyhow::bail!("the filter does not come to an end: {step:?}"),
+        Outcome::Answered(reply) => {
+            say_reply(reply, rules, path, event.len())?;
+            selectors.say_unmatched()?;
+        }
     }
+    Ok(())
 }
 
-/// What the filter does in the end with a POST of this event by somebody who knows the secret.
-fn step(config: Config, environment: Option<&Environment>, path: &str, event: &[u8]) -> Step {
-    let secret = match environment.map(|environment| &environment.verification) {
-        Some(Verification::Secrets(secrets)) => secrets.first().map(|secret| secret.reveal().to_vec()),
-        _ => None,
+/// Prints a line for each event, and a summary.
+fn explain_each(rules: &Rules, path: &str, events: &[Named], selectors: &Selectors) -> Result<()> {
+    let width = events.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default();
+    let mut counts = BTreeMap::new();
+    for (name, event) in events {
+        let (count, line) = match rules.outcome(path, event)? {
+            Outcome::Sent { body, environment } => ("sent to Segment".to_owned(), sent(&body, &environment, event)?),
+            Outcome::Answered(reply) => {
+                let answer = format!("{} {}", reply.status(), reply.code());
+                let line = match reply {
+                    Reply::Ignored(_) => answer.clone(),
+                    Reply::Rejected(_) => format!("{answer}: {}", reply.message()),
+                };
+                (answer, line)
+            }
+        };
+        *counts.entry(count).or_insert(0) += 1;
+        say!("{name:width$}  {line}");
+    }
+    say!("\n{:12}{} events", "summary", events.len());
+    for (what, count) in counts {
+        say!("{count:>12} {what}");
+    }
+    selectors.say_unmatched()
+}
+
+/// A call in one line.
+fn sent(body: &str, environment: &Environment, event: &[u8]) -> Result<String> {
+    let track = track(body.as_bytes());
+    let [name, user] = ["event", "userId"].map(|field| shown(track, field));
+    let also: Vec<_> = calls(body.as_bytes()).iter().skip(1).map(|call| kind(call)).collect();
+    let also = if also.is_empty() { String::new() } else { format!(", with {}", also.join(" and ")) };
+    let without = match difference(body, environment, event)?.properties {
+        Properties::Without(paths) if !paths.is_empty() => format!(", without {}", paths.join(", ")),
+        _ => String::new(),
     };
-    let secret = secret.unwrap_or_else(|| ANY_SECRET.into());
-    let pairs: [(&[u8], &[u8]); 3] =
-        [(b":method", b"POST"), (b":path", path.as_bytes()), (SECRET_HEADER.as_bytes(), &secret)];
-    let mut filter = Filter::new(Arc::new(config));
-    match filter.headers(pairs.into_iter(), false, |_| Some(ANY_SECRET.into())) {
-        Step::Reply(reply) => Step::Reply(reply),
-        _ => filter.complete(event, || UNIX_EPOCH.elapsed().ok()),
-    }
+    Ok(format!("sent as {name} of {user}{also}{without}"))
 }
 
-fn show_reply(reply: Reply, environment: Option<&Environment>, size: usize) -> Result<()> {
+fn difference(body: &str, environment: &Environment, event: &[u8]) -> Result<Difference> {
+    let event = std::str::from_utf8(event)?;
+    Difference::between(event, body, under(environment).as_deref()).context("the call is not JSON")
+}
+
+/// What a call of a batch is.
+fn kind(call: &[u8]) -> String {
+    shown(call, "type").replace('"', "")
+}
+
+fn say_reply(reply: Reply, rules: &Rules, path: &str, size: usize) -> Result<()> {
     let what = match reply {
         Reply::Ignored(_) => "ignored",
         Reply::Rejected(_) => "rejected",
     };
     say!("{:12}{what}: {} {}", "decision", reply.status(), reply.code());
     say!("{:12}{}", "", reply.message());
-    let Some(environment) = environment else { return Ok(()) };
+    if reply == Rejection::UnknownPath.into() {
+        say!("{:12}The environments are {}.", "", rules.paths().join(", "));
+    }
+    let Some(environment) = rules.environment(path) else { return Ok(()) };
     if reply == Ignored::NoCustomer.into() {
-        let places: Vec<_> = environment.mapping.user_id_paths().map(ToString::to_string).collect();
-        say!("{:12}A customer's id would be at {}.", "", places.join(" or "));
+        let looked_at: Vec<_> = environment.mapping.user_id_paths().map(ToString::to_string).collect();
+        say!("{:12}user_id looks at {}.", "", looked_at.join(", "));
+        let others = KNOWN.iter().filter(|known| !looked_at.iter().any(|path| path == known.path));
+        let others = others.map(|known| match known.events {
+            Some(events) => format!("{} ({events} only)", known.path),
+            None => known.path.to_owned(),
+        });
+        let others = others.collect::<Vec<_>>().join(", ");
+        if !others.is_empty() {
+            say!("{:12}Other events of Stigg's have one at {others}; this one has none there.", "");
+        }
     }
     say!("{:12}{size} bytes, of at most {}", "body", environment.max_body_bytes);
     Ok(())
@@ -109,19 +180,14 @@ fn source(environment: &Environment, is_made_up: bool) -> String {
     }
 }
 
-fn show_call(call: &Call, environment: &Environment, source: &str, event: &[u8]) -> Result<()> {
+fn say_call(body: &str, environment: &Environment, source: &str, event: &[u8]) -> Result<()> {
     let origins = environment.mapping.origins(event).map_err(|reply| anyhow::anyhow!("{}", reply.code()))?;
-    let properties = call.properties.as_deref().unwrap_or(event);
-    let body = String::from_utf8([&call.head, properties, &call.tail].concat())?;
+    let track = track(body.as_bytes());
     let calls = calls(body.as_bytes());
-    let track = *calls.first().context("an empty batch")?;
 
     let what = match calls.as_slice() {
         [_] => "a track call".to_owned(),
-        batch => {
-            let kinds: Vec<_> = batch.iter().map(|call| shown(call, "type").replace('"', "")).collect();
-            format!("a batch: {}", kinds.join(", "))
-        }
+        batch => format!("a batch: {}", batch.iter().map(|call| kind(call)).collect::<Vec<_>>().join(", ")),
     };
     say!("{:12}sent to Segment as {what}", "decision");
     let context_of_track = shown(track, "context");
@@ -133,9 +199,10 @@ fn show_call(call: &Call, environment: &Environment, source: &str, event: &[u8])
         }
     }
     say!("{:12}{source}", "source");
-    let difference = Difference::between(std::str::from_utf8(event)?, &body, under(environment).as_deref())
-        .context("the call is not JSON")?;
-    match difference.properties {
+    match difference(body, environment, event)?.properties {
+        Properties::Without(paths) if paths.is_empty() => {
+            say!("{:12}the event, byte for byte, without the white space around it", "properties");
+        }
         Properties::Without(paths) => say!("{:12}the event without {}", "properties", paths.join(", ")),
         _ => say!("{:12}the event, byte for byte", "properties"),
     }
@@ -149,6 +216,5 @@ fn show_call(call: &Call, environment: &Environment, source: &str, event: &[u8])
     }
     say!("{:12}{} bytes, of at most {}", "body", event.len(), environment.max_body_bytes);
     say!("{:12}{} bytes, of at most {}", "call", body.len(), environment.max_call_bytes);
-    say!("\n{}", pretty(&body));
     Ok(())
 }

@@ -131,7 +131,7 @@ fn the_group_and_its_absence_are_explained() -> Result<()> {
 fn an_event_without_a_call_is_ignored_or_rejected_with_a_reason() -> Result<()> {
     let limited = json!({ "max_call_bytes": 100, "events": { "deny": ["plan.*"] } });
     for (event, decision, why) in [
-        (r#"{"type":"a"}"#, "ignored: 204 no_customer", "A customer's id would be at customer.id."),
+        (r#"{"type":"a"}"#, "ignored: 204 no_customer", "user_id looks at customer.id."),
         (r#"{"type":"plan.created"}"#, "ignored: 204 event_not_allowed", "of this type"),
         (r#"{"customer":{"id":"x"}}"#, "rejected: 400 invalid_type", "type is not a non-empty string"),
         ("{", "rejected: 400 malformed_json", "line 1, column 2"),

@@ -1,6 +1,7 @@
-//! `run` with the debugger's page, `send` and `explain`, as a user calls them. The filter must have been built.
+//! `run` with the debugger's page, `send`, `explain` and `check`, as a user calls them. The filter must have been built.
 
 mod browser;
+mod check;
 mod child;
 mod debugger;
 mod explain;
