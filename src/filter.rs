@@ -5,11 +5,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::authorization::NoWriteKey;
 use crate::config::{Config, Environment, Shell};
 use crate::headers::{Changes, without_query};
 use crate::json;
 use crate::mapping::Call;
 use crate::reply::{Limit, Rejection, Reply};
+use crate::secret::Secret;
 use crate::verify::{SECRET_HEADER, Verdict};
 
 const SECONDS_PER_DAY: u64 = 86_400;
@@ -34,7 +36,8 @@ pub enum Step {
 #[derive(Debug, PartialEq, Eq)]
 pub struct ToSegment {
     changes: Changes,
-    environment: Arc<Environment>,
+    /// `None` if the gateway sets the header.
+    authorization: Option<Arc<Secret>>,
     content_length: Option<String>,
     /// Whether a header tells the gateway that the filter has admitted the request.
     admitted: bool,
@@ -43,7 +46,7 @@ pub struct ToSegment {
 impl ToSegment {
     /// The headers to set, each with its value, and the headers to remove, without one.
     pub fn changes(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
-        self.changes.list(self.environment.authorization.as_ref(), self.content_length.as_deref(), self.admitted)
+        self.changes.list(self.authorization.as_deref(), self.content_length.as_deref(), self.admitted)
     }
 }
 
@@ -54,15 +57,16 @@ pub struct Filter {
     /// The environment of the request's path, once the headers have come.
     environment: Option<Arc<Environment>>,
     /// The changes to the headers, while the headers are held.
-    held: Option<Changes>,
+    held: Option<ToSegment>,
     event_type: Option<Vec<u8>>,
+    warning: Option<String>,
     replied: bool,
 }
 
 impl Filter {
     /// Waits for a request's headers.
     pub fn new(config: Arc<Config>) -> Self {
-        Filter { config, environment: None, held: None, event_type: None, replied: false }
+        Filter { config, environment: None, held: None, event_type: None, warning: None, replied: false }
     }
 
     /// The headers have come. With `end_of_stream`, nothing follows them. `filter_state` reads the host's filter state.
@@ -70,19 +74,20 @@ impl Filter {
         &mut self,
         headers: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
         end_of_stream: bool,
-        filter_state: impl FnOnce(&str) -> Option<Vec<u8>>,
+        filter_state: impl Fn(&str) -> Option<Vec<u8>>,
     ) -> Step {
-        let environment = match self.check(headers.clone(), end_of_stream, filter_state) {
-            Ok(environment) => environment,
+        let (environment, authorization) = match self.check(headers.clone(), end_of_stream, filter_state) {
+            Ok(checked) => checked,
             Err(rejection) => return self.reject(rejection),
         };
+        self.environment = Some(environment);
         let changes = Changes::to(headers);
-        self.environment = Some(environment.clone());
+        let to_segment = ToSegment { changes, authorization, content_length: None, admitted: true };
         if self.config.hold_request_headers {
-            self.held = Some(changes);
+            self.held = Some(to_segment);
             Step::Wait
         } else {
-            Step::SendHeaders(ToSegment { changes, environment, content_length: None, admitted: true })
+            Step::SendHeaders(to_segment)
         }
     }
 
@@ -105,7 +110,7 @@ impl Filter {
                 let content_length = Some(call.size(body.len()).to_string());
                 let admitted = self.config.shell == Shell::Native;
                 let held = self.held.take();
-                Step::Forward(held.map(|changes| ToSegment { changes, environment, content_length, admitted }), call)
+                Step::Forward(held.map(|held| ToSegment { content_length, admitted, ..held }), call)
             }
             Err(reply) => self.reply(reply),
         }
@@ -122,17 +127,22 @@ impl Filter {
         self.event_type.as_deref()
     }
 
+    /// What an operator should know about this request. It is there once.
+    pub fn warning(&mut self) -> Option<String> {
+        self.warning.take()
+    }
+
     fn reply(&mut self, reply: Reply) -> Step {
         // A second answer on one stream hangs the client.
         if std::mem::replace(&mut self.replied, true) { Step::Wait } else { Step::Reply(reply) }
     }
 
     fn check<'a>(
-        &self,
+        &mut self,
         headers: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
         end_of_stream: bool,
-        filter_state: impl FnOnce(&str) -> Option<Vec<u8>>,
-    ) -> Result<Arc<Environment>, Rejection> {
+        filter_state: impl Fn(&str) -> Option<Vec<u8>>,
+    ) -> Result<(Arc<Environment>, Option<Arc<Secret>>), Rejection> {
         let mut path = [].as_slice();
         let mut is_post = false;
         let mut is_encoded = false;
@@ -154,7 +164,7 @@ impl Filter {
             return Err(Rejection::MethodNotAllowed);
         }
         let presented = headers.filter(|(name, _)| *name == SECRET_HEADER.as_bytes()).map(|(_, value)| value);
-        match environment.verification.verdict(presented, filter_state) {
+        match environment.verification.verdict(presented, &filter_state) {
             Verdict::Admitted => {}
             Verdict::Unauthorized => return Err(Rejection::Unauthorized),
             Verdict::NoSecret => return Err(Rejection::SecretUnavailable),
@@ -166,7 +176,10 @@ impl Filter {
             return Err(Rejection::EmptyBody);
         }
         check_body_size(&environment, announced)?;
-        Ok(environment)
+        match environment.authorization.header(filter_state, &mut self.warning) {
+            Ok(authorization) => Ok((environment, authorization)),
+            Err(NoWriteKey) => Err(Rejection::WriteKeyUnavailable),
+        }
     }
 
     fn map(

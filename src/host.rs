@@ -60,6 +60,9 @@ pub trait Host {
     /// Adds one to a counter.
     fn count(&mut self, metric: Metric);
 
+    /// Writes a warning into the gateway's log.
+    fn log_warning(&mut self, message: &str);
+
     /// Writes an error into the gateway's log.
     fn log_error(&mut self, message: &str);
 }

@@ -14,6 +14,7 @@
 //! | [`mapping`] | from an event to a call |
 //! | [`secret`] | values that are never shown |
 //! | [`verify`] | who is let in |
+//! | [`authorization`] | the write key, as Segment wants it |
 //! | [`reply`] | what Stigg is answered |
 //! | [`metrics`] | what is counted |
 //! | [`config`] | the plugin's configuration |
@@ -49,6 +50,7 @@
 
 #![cfg_attr(not(target_arch = "wasm32"), forbid(unsafe_code))]
 
+pub mod authorization;
 pub mod config;
 pub mod envelope;
 pub mod event;

@@ -98,6 +98,8 @@ reasons! {
         Internal = 500 "internal",
         /// The host has no webhook secret to compare with.
         SecretUnavailable = 500 "secret_unavailable",
+        /// The host has no write key to send.
+        WriteKeyUnavailable = 503 "write_key_unavailable",
     }
 }
 
@@ -247,6 +249,11 @@ impl Rejection {
             Rejection::SecretUnavailable => {
                 "The gateway has no webhook secret; check that it can read it and that it is UTF-8 text, and deliver the event \
                  again.".into()
+            }
+            Rejection::WriteKeyUnavailable => {
+                "The gateway has no write key for Segment; check that it can read it and that it is one line of UTF-8 text, and \
+                 deliver the event again."
+                    .into()
             }
             Rejection::UnsupportedContentEncoding => {
                 "Send the body without a content-encoding, or put a decompressor before this filter.".into()

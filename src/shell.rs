@@ -166,6 +166,10 @@ impl Host for ProxyWasm {
         }
     }
 
+    fn log_warning(&mut self, message: &str) {
+        warn!("{message}");
+    }
+
     fn log_error(&mut self, message: &str) {
         error!("{message}");
     }

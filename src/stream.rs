@@ -52,6 +52,9 @@ impl Stream {
             (Some(filter), Err(Failed)) => filter.reject(Rejection::Internal),
             (None, _) => Step::Reply(Rejection::Internal.into()),
         };
+        if let Some(warning) = self.filter.as_mut().and_then(Filter::warning) {
+            host.log_warning(&warning);
+        }
         self.perform(host, step)
     }
 

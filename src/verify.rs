@@ -44,10 +44,15 @@ impl Verification {
             Verification::Secrets(secrets) => compare(secrets.iter().map(Secret::reveal), presented),
             Verification::FilterState(key) => {
                 let text = filter_state(key).unwrap_or_default();
-                compare(lines(text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&text)), presented)
+                compare(lines(without_mark(&text)), presented)
             }
         }
     }
+}
+
+/// A text without the byte order mark that some editors begin a file with.
+pub fn without_mark(text: &[u8]) -> &[u8] {
+    text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text)
 }
 
 /// The secrets in a text without a byte order mark. A line that no header can carry is not one: in UTF-16 every line has

@@ -182,6 +182,10 @@ impl Host for Native<'_> {
         }
     }
 
+    fn log_warning(&mut self, message: &str) {
+        abi::log(Level::Warning, message);
+    }
+
     fn log_error(&mut self, message: &str) {
         abi::log(Level::Error, message);
     }

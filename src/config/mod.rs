@@ -13,8 +13,8 @@ use std::sync::Arc;
 pub use self::fields::Error;
 use self::fields::{Field, Fields};
 use self::secrets::Variables;
+use crate::authorization::Authorization;
 use crate::mapping::Mapping;
-use crate::secret::Secret;
 use crate::verify::Verification;
 
 /// The default of `max_body_bytes`: 512 KiB.
@@ -98,8 +98,8 @@ impl Environments {
 /// The settings for the webhooks of one of Stigg's environments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Environment {
-    /// The value of the `authorization` header to Segment; `None` if the gateway sets it.
-    pub authorization: Option<Secret>,
+    /// Where the `authorization` header to Segment comes from.
+    pub authorization: Authorization,
     /// Who may send webhooks.
     pub verification: Verification,
     /// What becomes of an event.
@@ -250,7 +250,7 @@ fn environment<'a>(
     if max_call_bytes > MAX_CALL_BYTES {
         warnings.push(format!("max_call_bytes: Segment rejects calls over {MAX_CALL_BYTES} bytes"));
     }
-    let (authorization, source) = secrets::authorization(write_key, env, warnings)?.unzip();
+    let (authorization, source) = secrets::authorization(write_key, env, warnings)?;
     Ok(Environment {
         mapping: Mapping::new(choices.check(source, warnings)?),
         authorization,

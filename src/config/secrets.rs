@@ -2,10 +2,9 @@
 
 use std::env::VarError;
 
-use base64ct::{Base64, Encoding};
-
 use super::Shell;
 use super::fields::{Error, Field, is_name};
+use crate::authorization::{Authorization, basic, wrong_shape};
 use crate::envelope::source_of;
 use crate::secret::Secret;
 use crate::verify::Verification;
@@ -22,9 +21,6 @@ const WRITE_KEY_VARIABLE: &str = "SEGMENT_WRITE_KEY";
 /// The variable that holds the webhook secret by default.
 const WEBHOOK_SECRET_VARIABLE: &str = "STIGG_WEBHOOK_SECRET";
 
-/// The length of Segment's write keys.
-const WRITE_KEY_CHARS: usize = 32;
-
 /// Takes the place of a variable's name that may be a secret.
 const HIDDEN: &str = "(not repeated: this does not look like a variable's name and may be a secret)";
 
@@ -36,39 +32,33 @@ pub struct Variables<'a> {
     pub shell: Shell,
 }
 
-/// The `authorization` header, and the part of message ids that the write key makes; `None` if the gateway sets the header.
+/// Where the `authorization` header comes from, and the part of message ids that the write key makes, if it is known.
 pub fn authorization(
     field: Option<Field<'_>>,
     env: &Variables<'_>,
     warnings: &mut Vec<String>,
-) -> Result<Option<(Secret, String)>, Error> {
-    let write_key = match field {
-        None => one_of_these(WRITE_KEY, &[WRITE_KEY_VARIABLE.to_owned()], env)?.concat(),
-        Some(field) if field.as_text().as_deref() == Some("gateway") => return Ok(None),
-        Some(field) => write_key(&field, env)?,
+) -> Result<(Authorization, Option<String>), Error> {
+    let source = match field {
+        None => Some(("env".to_owned(), WRITE_KEY_VARIABLE.to_owned())),
+        Some(field) if field.as_text().as_deref() == Some("gateway") => return Ok((Authorization::Gateway, None)),
+        Some(field) => single(&field).and_then(|(key, value)| Some((key, value.as_text()?))),
+    };
+    let write_key = match source.as_ref().map(|(key, text)| (key.as_str(), text)) {
+        Some(("env", name)) => one_of_these(WRITE_KEY, std::slice::from_ref(name), env)?.concat(),
+        Some(("value", key)) => inline(WRITE_KEY, key)?,
+        Some(("filter_state", key)) if !key.is_empty() => {
+            return Ok((Authorization::from_filter_state(key.clone()), None));
+        }
+        _ => {
+            return Err(Error::new(format!(
+                "{WRITE_KEY}: expected {{\"env\": \"VARIABLE\"}}, {{\"value\": \"...\"}}, {{\"filter_state\": \"KEY\"}}, or \
+                 \"gateway\" where Envoy sets the credential"
+            )));
+        }
     };
     let write_key = sendable(WRITE_KEY, write_key)?;
-    if write_key.len() != WRITE_KEY_CHARS || !write_key.bytes().all(|b| b.is_ascii_alphanumeric()) {
-        warnings.push(format!(
-            "{WRITE_KEY}: this is not {WRITE_KEY_CHARS} letters and digits, as Segment's write keys are; Segment accepts \
-             calls with a wrong key and drops them, so compare it with the source's Settings > API Keys"
-        ));
-    }
-    // Basic authentication: the key is the user name, and the password is empty.
-    let header = Secret::new(format!("Basic {}", Base64::encode_string(format!("{write_key}:").as_bytes())));
-    Ok(Some((header, source_of(&write_key))))
-}
-
-fn write_key(field: &Field<'_>, env: &Variables<'_>) -> Result<String, Error> {
-    let source = single(field).and_then(|(key, value)| Some((key, value.as_text()?)));
-    match source.as_ref().map(|(key, text)| (key.as_str(), text)) {
-        Some(("env", name)) => Ok(one_of_these(WRITE_KEY, std::slice::from_ref(name), env)?.concat()),
-        Some(("value", key)) => inline(WRITE_KEY, key),
-        _ => Err(Error::new(format!(
-            "{WRITE_KEY}: expected {{\"env\": \"VARIABLE\"}}, {{\"value\": \"...\"}}, or \"gateway\" where Envoy sets the \
-             credential"
-        ))),
-    }
+    warnings.extend(wrong_shape(write_key.as_bytes()));
+    Ok((Authorization::Header(basic(write_key.as_bytes())), Some(source_of(&write_key))))
 }
 
 /// Who may send webhooks.

@@ -98,13 +98,13 @@ async fn every_outcome_is_counted_and_nothing_else_with_it() -> Result<()> {
     })
     .await?;
     check(&edge, body(EVENT), "unknown_path").await?;
-    let edge = Edge::start_with(|config| {
-        config.edit_plugin_configuration(|configuration| {
-            configuration["webhook_secret"] = json!({ "filter_state": "nothing" });
+    for (field, reason) in [("webhook_secret", "secret_unavailable"), ("write_key", "write_key_unavailable")] {
+        let edge = Edge::start_with(|config| {
+            config.edit_plugin_configuration(|own| own[field] = json!({ "filter_state": "nothing" }))
         })
-    })
-    .await?;
-    check(&edge, body(EVENT), "secret_unavailable").await?;
+        .await?;
+        check(&edge, body(EVENT), reason).await?;
+    }
     let mut all: BTreeSet<_> = at_start.into_keys().filter(|series| series.contains("reason=")).collect();
     match shell() {
         Shell::Wasm => {

@@ -6,12 +6,10 @@ use std::convert::Infallible;
 use anyhow::{Context, Result};
 use promql_parser::parser::{self, Expr, LabelModifier, VectorSelector};
 use promql_parser::util::{ExprVisitor, walk_expr};
-use sandbox::envoy::{Envoy, Options, Shell, is_older_than, workspace_root};
+use sandbox::envoy::{Shell, workspace_root};
 use sandbox::segment::Behaviour;
 use serde_json::Value;
 use tests::edge::*;
-
-use crate::operations::{etc_envoy, replace, secrets_from_files};
 
 fn shipped(file: &str) -> Result<String> {
     std::fs::read_to_string(workspace_root().join(file)).with_context(|| file.to_owned())
@@ -58,21 +56,7 @@ async fn every_expression_selects_metrics_that_envoy_has() -> Result<()> {
         edge.segment.behave(Behaviour::status(status));
         edge.send_event(EVENT).await?;
     }
-    let mut text = edge.envoy.admin_get("/stats/prometheus").await?;
-    // Only the variant with secrets from files injects a credential.
-    let no_injector = is_too_old((1, 39), "metrics of secrets from files").await?;
-    if !no_injector {
-        let etc = etc_envoy()?;
-        replace(&etc.path().join("secrets"), "stigg", SECRET)?;
-        let variant = Envoy::start(secrets_from_files(&etc, &edge.segment)?, Options::default()).await?;
-        text += &variant.admin_get("/stats/prometheus").await?;
-    }
-    // Envoy 1.40 renamed it, and the alert has both names.
-    let injector_failed = if tokio::task::spawn_blocking(|| is_older_than((1, 40))).await?? {
-        "envoy_cluster_cluster_segmentcredential_injector_failed"
-    } else {
-        "envoy_cluster_credential_injector_failed"
-    };
+    let text = edge.envoy.admin_get("/stats/prometheus").await?;
     // A name, and the labels of each of its series.
     let mut series: BTreeMap<&str, Vec<BTreeMap<&str, &str>>> = BTreeMap::new();
     for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
@@ -87,7 +71,6 @@ async fn every_expression_selects_metrics_that_envoy_has() -> Result<()> {
     let rules = alerts()?.into_iter().map(|rule| rule["expr"].as_str().unwrap().to_owned());
     let expressions: Vec<_> = targets.chain(rules).collect();
     assert!(expressions.len() > 20);
-    let mut alerts_on_injector = no_injector;
     for expression in expressions {
         let parsed = parser::parse(&expression).map_err(|error| anyhow::anyhow!("{expression}: {error}"))?;
         let mut selected = Selected::default();
@@ -98,10 +81,6 @@ async fn every_expression_selects_metrics_that_envoy_has() -> Result<()> {
             if shell() == Shell::Native && name.starts_with("envoy_wasm") {
                 continue; // the dynamic module has no VM
             }
-            if name.contains("credential_injector") && (no_injector || name != injector_failed) {
-                continue;
-            }
-            alerts_on_injector |= name == injector_failed;
             let known = series.get(name).with_context(|| format!("Envoy has no {name}: {expression}"))?;
             let chosen: Vec<_> = known
                 .iter()
@@ -117,6 +96,5 @@ async fn every_expression_selects_metrics_that_envoy_has() -> Result<()> {
             }
         }
     }
-    assert!(alerts_on_injector, "no expression has {injector_failed}");
     Ok(())
 }

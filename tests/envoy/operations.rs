@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use anyhow::Result;
-use base64ct::{Base64, Encoding};
 use sandbox::envoy::{Config, Envoy, HTTP_CONNECTION_MANAGER, Options, Shell, validate, workspace_root};
 use sandbox::segment::Segment;
 use sandbox::stigg::Webhook;
@@ -21,7 +20,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types:
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// A folder in place of /etc/envoy, with the files of deploy/sds.
-pub fn etc_envoy() -> Result<TempDir> {
+fn etc_envoy() -> Result<TempDir> {
     let etc = tempfile::tempdir()?;
     for folder in ["sds", "certs", "secrets"] {
         std::fs::create_dir(etc.path().join(folder))?;
@@ -38,7 +37,7 @@ fn below(etc: &TempDir, text: &str) -> String {
 }
 
 /// Replaces a file by a rename, as Envoy requires.
-pub fn replace(folder: &Path, file: &str, content: &str) -> Result<()> {
+fn replace(folder: &Path, file: &str, content: &str) -> Result<()> {
     let new = folder.join(format!(".{file}"));
     std::fs::write(&new, content)?;
     Ok(std::fs::rename(new, folder.join(file))?)
@@ -72,7 +71,7 @@ fn variant(expressions: &[&str], etc: &TempDir, segment: &Segment) -> Result<Con
 }
 
 /// envoy.yaml with both secrets from the files of a folder that stands for /etc/envoy.
-pub fn secrets_from_files(etc: &TempDir, segment: &Segment) -> Result<Config> {
+fn secrets_from_files(etc: &TempDir, segment: &Segment) -> Result<Config> {
     variant(SDS, etc, segment)
 }
 
@@ -92,7 +91,7 @@ async fn every_combination_of_the_variants_is_valid() -> Result<()> {
         let text = config.to_string();
         for (part, is_there) in [
             ("DownstreamTlsContext", tls),
-            ("credential_injector", sds),
+            ("generic_secret", sds),
             ("STIGG_WEBHOOK_SECRET", !sds),
             ("wasmcustom", !native),
             ("extensions.filters.http.wasm", !native),
@@ -197,12 +196,10 @@ async fn secrets_from_files_are_rotated_under_load_without_a_failed_request() ->
     }
     const NEW_SECRET: &str = "whsec-next-91c0";
     const NEW_KEY: &str = "wkABCDEFGHIJKLMNOPQRSTUVWXYZ0123";
-    // Without a line feed at the end: Envoy 1.39 would send it too.
-    let basic = |key: &str| Base64::encode_string(format!("{key}:").as_bytes());
     let etc = etc_envoy()?;
     let secrets = etc.path().join("secrets");
     replace(&secrets, "stigg", &format!("{SECRET}\n"))?;
-    replace(&secrets, "segment", &basic(WRITE_KEY))?;
+    replace(&secrets, "segment", &format!("{WRITE_KEY}\n"))?;
     let segment = Segment::start().await?;
     let config = secrets_from_files(&etc, &segment)?;
     let edge = Arc::new(Edge { envoy: Envoy::start(config, Options::default()).await?, segment });
@@ -235,7 +232,7 @@ async fn secrets_from_files_are_rotated_under_load_without_a_failed_request() ->
     eventually("the new secret is valid", async || Ok(send(&edge, NEW_SECRET).await? == 200)).await?;
     some_more().await?;
     uses_new.store(true, Relaxed); // Stigg gets the new one
-    replace(&secrets, "segment", &basic(NEW_KEY))?;
+    replace(&secrets, "segment", NEW_KEY)?;
     let last_key = || edge.segment.calls().last().and_then(|call| call.write_key.clone());
     eventually("the new write key is used", async || Ok(last_key().as_deref() == Some(NEW_KEY))).await?;
     some_more().await?;
@@ -248,7 +245,7 @@ async fn secrets_from_files_are_rotated_under_load_without_a_failed_request() ->
     assert!(keys.iter().all(|key| key == WRITE_KEY || key == NEW_KEY));
     // The secrets do not show.
     let dump = edge.envoy.admin_get("/config_dump").await?;
-    for secret in [SECRET, NEW_SECRET, WRITE_KEY, NEW_KEY, &basic(NEW_KEY)] {
+    for secret in [SECRET, NEW_SECRET, WRITE_KEY, NEW_KEY, "d2tBQkNE"] {
         assert!(!dump.contains(secret) && !edge.envoy.log().contains(secret), "{secret}");
     }
     Ok(())
@@ -284,7 +281,7 @@ async fn without_a_webhook_secret_nobody_is_let_in() -> Result<()> {
 async fn with_secrets_file(text: &str) -> Result<(TempDir, Edge)> {
     let etc = etc_envoy()?;
     replace(&etc.path().join("secrets"), "stigg", text)?;
-    replace(&etc.path().join("secrets"), "segment", &Base64::encode_string(format!("{WRITE_KEY}:").as_bytes()))?;
+    replace(&etc.path().join("secrets"), "segment", WRITE_KEY)?;
     let segment = Segment::start().await?;
     let config = secrets_from_files(&etc, &segment)?;
     Ok((etc, Edge { envoy: Envoy::start(config, Options::default()).await?, segment }))
@@ -305,7 +302,7 @@ async fn without_a_write_key_stigg_is_told_so() -> Result<()> {
     // The file is missing, then it is empty.
     for _ in 0..2 {
         let reply = send(SECRET).await?;
-        assert_eq!((reply.status, &reply.json()["code"]), (500, &json!("write_key_unavailable")));
+        assert_eq!((reply.status, &reply.json()["code"]), (503, &json!("write_key_unavailable")));
         assert_eq!(reply.header("content-type"), Some("application/json"));
         let reply = send("wrong").await?;
         assert_eq!((reply.status, &reply.json()["code"]), (401, &json!("unauthorized")));
@@ -314,11 +311,18 @@ async fn without_a_write_key_stigg_is_told_so() -> Result<()> {
     assert_eq!(edge.segment.requests_begun(), 0);
     assert_eq!(edge.envoy.stat("cluster.segment.upstream_rq_completed").await?, 0, "it is not Segment's answer");
     // The file comes, and Segment's own 401 stays one.
-    replace(&secrets, "segment", &Base64::encode_string(format!("{WRITE_KEY}:").as_bytes()))?;
+    replace(&secrets, "segment", WRITE_KEY)?;
     eventually("the write key is used", async || Ok(send(SECRET).await?.status == 200)).await?;
     edge.segment.behave(sandbox::segment::Behaviour::status(401));
     let reply = send(SECRET).await?;
     assert_eq!((reply.status, reply.text().as_str()), (401, r#"{"success":false}"#));
+    // One that is encoded already is not a key.
+    assert!(!edge.envoy.log().contains("write_key: "));
+    replace(&secrets, "segment", "d2swMTIzNDU2Nzg5YWJjZGVmZ2hpamtsbW5vcHFyc3Q6")?;
+    let warned =
+        async || Ok(send(SECRET).await?.status == 401 && edge.envoy.log().contains("write_key: this is not 32"));
+    eventually("a warning", warned).await?;
+    assert!(!edge.envoy.log().contains("d2swMTIz"));
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use std::env::VarError;
 use std::sync::Arc;
 
+use stigg_segment::authorization::{Authorization, NoWriteKey};
 use stigg_segment::config::{Config, Environment, Error, Shell};
 use stigg_segment::verify::{Verdict, Verification};
 
@@ -30,7 +31,8 @@ fn only(config: &Config) -> Arc<Environment> {
 }
 
 fn authorization(config: &Config) -> String {
-    String::from_utf8(only(config).authorization.as_ref().unwrap().reveal().to_vec()).unwrap()
+    let header = only(config).authorization.header(|_| None, &mut None).unwrap().unwrap();
+    String::from_utf8(header.reveal().to_vec()).unwrap()
 }
 
 fn admits(config: &Config, secret: &str) -> bool {
@@ -90,6 +92,37 @@ fn secrets_in_the_filter_state_are_looked_up_for_each_request() {
 }
 
 #[test]
+fn a_write_key_in_the_filter_state_is_encoded_for_each_request() {
+    let config = parse(r#"{"write_key": {"filter_state": "stigg.key"}}"#).unwrap();
+    assert!(config.warnings[0].starts_with("source: it is not set, and the write key is not known here"));
+    let environment = only(&config);
+    let header = |file: &[u8], warning: &mut Option<String>| {
+        let read = |key: &str| (key == "stigg.key").then(|| file.to_vec());
+        let header = environment.authorization.header(read, warning)?.unwrap();
+        Ok(String::from_utf8(header.reveal().to_vec()).unwrap())
+    };
+    let mut warning = None;
+    let basic = "Basic YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXowMTIzNDU6"; // of the key and a colon
+    for around in [("", ""), ("", "\n"), ("", "\r\n"), ("\u{feff}", "\n"), (" ", " \n\n")] {
+        let file = format!("{}abcdefghijklmnopqrstuvwxyz012345{}", around.0, around.1);
+        assert_eq!(header(file.as_bytes(), &mut warning), Ok(basic.to_owned()), "{around:?}");
+    }
+    assert_eq!(warning, None);
+    let utf_16: Vec<u8> = "key\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for nothing in [b"".as_slice(), b" \n", b"one\ntwo", &utf_16] {
+        assert_eq!(header(nothing, &mut warning), Err(NoWriteKey), "{nothing:?}");
+    }
+    assert_eq!(environment.authorization.header(|_| None, &mut warning), Err(NoWriteKey));
+    assert_eq!(warning, None);
+    // One that is already encoded is sent, with one warning in all.
+    assert_eq!(header(b"azo=", &mut warning), Ok("Basic YXpvPTo=".to_owned()));
+    let first = warning.take().unwrap();
+    assert!(first.starts_with("write_key: this is not 32 letters and digits") && !first.contains("azo"), "{first}");
+    header(b"odd", &mut warning).unwrap();
+    assert_eq!(warning, None);
+}
+
+#[test]
 fn of_several_presented_secrets_each_must_be_valid() {
     let config = parse(r#"{"webhook_secret": {"value": ["one", "two"]}}"#).unwrap();
     assert_eq!(verdict(&config, &["one", "two"]), Verdict::Admitted);
@@ -100,7 +133,7 @@ fn of_several_presented_secrets_each_must_be_valid() {
 #[test]
 fn a_secret_is_optional_only_if_the_configuration_says_so() {
     let config = parse(r#"{"webhook_secret": "unverified", "write_key": "gateway"}"#).unwrap();
-    assert_eq!(only(&config).authorization, None);
+    assert_eq!(only(&config).authorization, Authorization::Gateway);
     assert_eq!(only(&config).verification, Verification::Unverified);
     assert!(verdict(&config, &[]) == Verdict::Admitted && admits(&config, "anything"));
 }

@@ -21,6 +21,7 @@ struct Fake {
     fails_at: Option<&'static str>,
     fails_to_reply: bool,
     keeps_route: bool,
+    filter_state: Option<&'static str>,
     now: Option<Duration>,
     counted: Vec<Metric>,
     logged: Vec<String>,
@@ -92,7 +93,7 @@ impl Host for Fake {
     }
 
     fn filter_state(&self, _: &str) -> Option<Vec<u8>> {
-        None
+        self.filter_state.map(|text| text.as_bytes().to_vec())
     }
 
     fn set_property(&mut self, name: &str, value: &[u8]) {
@@ -114,6 +115,10 @@ impl Host for Fake {
 
     fn count(&mut self, metric: Metric) {
         self.counted.push(metric);
+    }
+
+    fn log_warning(&mut self, message: &str) {
+        self.logged.push(message.to_owned());
     }
 
     fn log_error(&mut self, message: &str) {
@@ -238,6 +243,28 @@ fn trailers_end_a_body_and_do_not_reach_segment() {
     assert_eq!(stream.on_request_body(&mut host, EVENT.len(), false), Action::Pause);
     assert_eq!(stream.on_request_trailers(&mut host), Action::Continue);
     assert_eq!(host.calls.last().unwrap(), "remove trailers");
+}
+
+/// Both ways, it is in place before anything goes on, and a request without it goes nowhere.
+#[test]
+fn a_write_key_in_the_filter_state_is_read_with_the_headers() {
+    for hold in [true, false] {
+        let settings = format!(r#""hold_request_headers": {hold}, "write_key": {{"filter_state": "key"}}"#);
+        let config = format!(r#"{{"webhook_secret":"unverified",{settings}}}"#);
+        let config = Arc::new(Config::parse(config.as_bytes(), |_| Ok(String::new())).unwrap());
+        let mut warnings = Vec::new();
+        for (file, header) in [("one\n", "Basic b25lOg=="), ("two\n", "Basic dHdvOg==")] {
+            let mut host = Fake { filter_state: Some(file), ..Fake::new(EVENT) };
+            assert_eq!(serve(Stream::new(Some(config.clone())), &mut host), Action::Continue);
+            assert!(host.calls.contains(&format!("set authorization: {header}")), "{:?}", host.calls);
+            warnings.extend(host.logged);
+        }
+        assert!(warnings.len() == 1 && warnings[0].starts_with("write_key: "), "it is warned once: {warnings:?}");
+        let mut host = Fake::new(EVENT);
+        assert_eq!(serve(Stream::new(Some(config)), &mut host), Action::Pause);
+        assert_eq!(host.calls, ["reply 503 stigg_segment_write_key_unavailable"]);
+        assert_eq!(host.counted, [Metric::Rejected("write_key_unavailable")]);
+    }
 }
 
 /// No half-rewritten request is forwarded, and nothing is counted twice.

@@ -5,6 +5,8 @@
 
 #[path = "../../../src/abi.rs"]
 mod abi;
+#[path = "../../../src/authorization.rs"]
+pub mod authorization;
 #[path = "../../../src/config/mod.rs"]
 pub mod config;
 #[path = "../../../src/envelope.rs"]
