@@ -210,7 +210,10 @@ impl Reply {
     /// The reason for people. A 204 has no body to carry it.
     pub fn message(self) -> Cow<'static, str> {
         match self {
-            Reply::Ignored(Ignored::NoCustomer) => "The event is not about a customer.".into(),
+            Reply::Ignored(Ignored::NoCustomer) => "As far as the filter can tell, the event is not about a \
+                customer: it has no id where user_id looks, nor where other events of Stigg's have one. If it has one elsewhere, \
+                add that place to user_id, and it is sent."
+                .into(),
             Reply::Ignored(Ignored::CustomerElsewhere(Elsewhere { path, has_own_places: false })) => format!(
                 "The event has no id where user_id looks, but it has a customer's id at {path}; \"user_id\": \"all\" in the \
                  configuration sends such events."
@@ -259,7 +262,11 @@ impl Rejection {
                 "Send the body without a content-encoding, or put a decompressor before this filter.".into()
             }
             Rejection::BodyTooLarge(Limit(limit)) => {
-                format!("The body is over {limit} bytes; send a smaller event or raise max_body_bytes.").into()
+                format!(
+                    "The body is over {limit} bytes; raise max_body_bytes in the filter's configuration, and \
+                     request_body_buffer_limit in Envoy's with it."
+                )
+                .into()
             }
             Rejection::CallTooLarge(Excess { call, size, limit, name, largest }) => {
                 let largest = match largest.text() {

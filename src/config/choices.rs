@@ -1,6 +1,6 @@
 //! The fields that make the mapping's [`Choices`].
 
-use super::fields::{Error, Field, Fields};
+use super::fields::{Error, Field, Fields, is_name};
 use crate::envelope::{Also, CONTEXT, MESSAGE_ID_PREFIX};
 use crate::event_name::{EventName, Style};
 use crate::identity::{NAME, VERSION};
@@ -18,6 +18,9 @@ const SOURCE_MAX: usize = 32;
 
 /// The field in it that puts the event under a key.
 const UNDER: &str = "under";
+
+/// What it is like to leave something out, for people.
+const REMOVE: &str = r#"{"remove": ["customer.email"]}"#;
 
 /// The field of what is left out of an event.
 pub const PROPERTIES: &str = "properties";
@@ -84,11 +87,11 @@ impl<'a> MappingFields<'a> {
             },
             group_id: self.group_id.map(|field| ids(&field, warnings)).transpose()?,
             timestamp: match self.timestamp {
-                Some(field) => places(&field, |_, _| Ok(None), warnings)?,
+                Some(field) => places(&field, "timestamp", |_, _| Ok(None), warnings)?,
                 None => vec![Place { path: Path::keys(["timestamp"]), events: None, traits: None }],
             },
-            event_name: self.event_name.map(event_name).transpose()?.unwrap_or_default(),
-            event_types: self.events.map(event_types).transpose()?.unwrap_or_default(),
+            event_name: self.event_name.map(|field| event_name(field, warnings)).transpose()?.unwrap_or_default(),
+            event_types: self.events.map(|field| event_types(field, warnings)).transpose()?.unwrap_or_default(),
             properties,
             also,
             under,
@@ -128,25 +131,34 @@ fn ids(field: &Field<'_>, warnings: &mut Vec<String>) -> Result<Vec<Place>, Erro
             Err(field.error(r#"expected "all" or a list: [{"path": "customer.id"}]"#))
         };
     }
-    places(field, |place, warnings| place.take("traits").map(|field| traits(&field, warnings)).transpose(), warnings)
+    let traits = |place: &mut Fields<'_>, warnings: &mut Vec<String>| {
+        place.take("traits").map(|field| traits(&field, warnings)).transpose()
+    };
+    places(field, "customer.id", traits, warnings)
 }
 
 /// The names of traits, and the paths to their values.
 fn traits(field: &Field<'_>, warnings: &mut Vec<String>) -> Result<Vec<(String, Path)>, Error> {
-    let traits = field.members()?.into_iter().map(|(name, field)| Ok((name, path(&field, Path::parse, warnings)?)));
+    let traits = field
+        .members(r#"{"email": "customer.email"}"#)?
+        .into_iter()
+        .map(|(name, field)| Ok((name, path(&field, Path::parse, warnings)?)));
     traits.collect()
 }
 
-/// A list of places. `traits` takes what a place says about traits.
+/// A list of places. `example` is the path of one. `traits` takes what a place says about traits.
 fn places(
     field: &Field<'_>,
+    example: &str,
     traits: impl Fn(&mut Fields<'_>, &mut Vec<String>) -> Result<Option<Vec<(String, Path)>>, Error>,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<Place>, Error> {
-    let places = field.list()?.into_iter().map(|place| {
-        let mut fields = place.fields()?;
+    let example = format!(r#"[{{"path": "{example}"}}]"#);
+    let places = field.list(&example)?.into_iter().map(|place| {
+        let not_objects = |_| field.error(&format!("expected a list of objects, such as {example}"));
+        let mut fields = place.fields("").map_err(not_objects)?;
         let path = path(&fields.take("path").ok_or_else(|| place.error("name a path"))?, Path::parse, warnings)?;
-        let events = fields.take("events").map(some_patterns).transpose()?;
+        let events = fields.take("events").map(|field| some_patterns(field, warnings)).transpose()?;
         let traits = traits(&mut fields, warnings)?;
         fields.end()?;
         Ok(Place { path, events, traits })
@@ -170,6 +182,15 @@ fn path(
             "`{text}` starts in Segment's call; a path starts in Stigg's event, such as customer.email"
         )));
     }
+    if let [Step::Key(first), _, ..] = path.steps()
+        && ["context", "traits"].contains(&first.as_str())
+        && !text.starts_with('"')
+    {
+        warnings.push(format!(
+            "{}: `{text}` looks like a place in Segment's call; a path starts in Stigg's event, such as customer.email",
+            field.place()
+        ));
+    }
     let mut numbers = path.steps().iter().filter_map(|step| match step {
         Step::Key(key) if is_number(key) => {
             let all = path.steps().iter().filter(|other| *other == step).count();
@@ -187,46 +208,66 @@ fn path(
     Ok(path)
 }
 
-fn patterns(field: Field<'_>) -> Result<Vec<Pattern>, Error> {
-    let patterns = field.list()?.into_iter().map(|field| match field.text()?.as_str() {
+fn patterns(field: Field<'_>, warnings: &mut Vec<String>) -> Result<Vec<Pattern>, Error> {
+    let patterns = field.list(r#"["customer.*"]"#)?.into_iter().map(|field| match field.text()?.as_str() {
         "" => Err(field.error("an empty text matches no type")),
-        text => Ok(Pattern::new(text)),
+        text => {
+            if !text.contains('*') {
+                check_type(field.place(), text, warnings);
+            }
+            Ok(Pattern::new(text))
+        }
     });
     patterns.collect()
 }
 
+/// Warns of what is not a type of Stigg's: each of them has a dot. The text is repeated only if it looks like a name.
+fn check_type(place: &str, text: &str, warnings: &mut Vec<String>) {
+    if !text.contains('.') {
+        let shown = if is_name(text, u8::is_ascii_lowercase) { format!("`{text}`") } else { "this".to_owned() };
+        warnings.push(format!(
+            "{place}: {shown} looks like a name in Segment and matches no event; Stigg's types have a dot, such as \
+             subscription.created"
+        ));
+    }
+}
+
 /// Patterns of which at least one must match.
-fn some_patterns(field: Field<'_>) -> Result<Vec<Pattern>, Error> {
+fn some_patterns(field: Field<'_>, warnings: &mut Vec<String>) -> Result<Vec<Pattern>, Error> {
     let none = field.error("an empty list matches nothing; leave it out, or name a type");
-    let patterns = patterns(field)?;
+    let patterns = patterns(field, warnings)?;
     if patterns.is_empty() { Err(none) } else { Ok(patterns) }
 }
 
-fn event_name(field: Field<'_>) -> Result<EventName, Error> {
-    let mut fields = field.fields()?;
+fn event_name(field: Field<'_>, warnings: &mut Vec<String>) -> Result<EventName, Error> {
+    let mut fields = field.fields(r#"{"style": "title_case"}"#)?;
     let style = fields.take("style").map(|field| field.one_of(&STYLES)).transpose()?.unwrap_or_default();
     let prefix = fields.take("prefix").map(|field| field.escaped_text()).transpose()?.unwrap_or_default().to_vec();
-    let renamed = fields.take("rename").map(|field| field.members()).transpose()?.unwrap_or_default();
-    let renamed = renamed.into_iter().map(|(kind, name)| match name.escaped_text()? {
-        b"" => Err(name.error("the name is empty")),
-        name => Ok((kind, name.to_vec())),
+    let rename = fields.take("rename");
+    let renamed = rename.iter().map(|field| field.members(r#"{"customer.updated": "Customer Changed"}"#));
+    let renamed = renamed.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().map(|(kind, name)| {
+        check_type(rename.as_ref().map_or("", Field::place), &kind, warnings);
+        match name.escaped_text()? {
+            b"" => Err(name.error("the name is empty")),
+            name => Ok((kind, name.to_vec())),
+        }
     });
     let renamed = renamed.collect::<Result<_, _>>()?;
     fields.end()?;
     Ok(EventName { style, prefix, renamed })
 }
 
-fn event_types(field: Field<'_>) -> Result<EventTypes, Error> {
-    let mut fields = field.fields()?;
-    let allow = fields.take("allow").map(some_patterns).transpose()?;
-    let deny = fields.take("deny").map(patterns).transpose()?.unwrap_or_default();
+fn event_types(field: Field<'_>, warnings: &mut Vec<String>) -> Result<EventTypes, Error> {
+    let mut fields = field.fields(r#"{"deny": ["plan.*"]}"#)?;
+    let allow = fields.take("allow").map(|field| some_patterns(field, warnings)).transpose()?;
+    let deny = fields.take("deny").map(|field| patterns(field, warnings)).transpose()?.unwrap_or_default();
     fields.end()?;
     Ok(EventTypes { allow, deny })
 }
 
 /// The key that the event comes under, as it is written.
 fn under(properties: &Field<'_>) -> Result<Option<Vec<u8>>, Error> {
-    let key = properties.fields()?.take(UNDER);
+    let key = properties.fields(REMOVE)?.take(UNDER);
     let key = key.map(|key| match key.escaped_text()? {
         b"" => Err(key.error("the key is empty")),
         text => Ok(text.to_vec()),
@@ -235,7 +276,7 @@ fn under(properties: &Field<'_>) -> Result<Option<Vec<u8>>, Error> {
 }
 
 fn redaction(field: &Field<'_>, warnings: &mut Vec<String>) -> Result<Option<Redaction>, Error> {
-    let mut fields = field.fields()?;
+    let mut fields = field.fields(REMOVE)?;
     let remove = fields.take("remove");
     let keep_only = fields.take("keep_only");
     let _ = fields.take(UNDER); // which leaves nothing out
@@ -246,7 +287,8 @@ fn redaction(field: &Field<'_>, warnings: &mut Vec<String>) -> Result<Option<Red
         (None, Some(keep_only)) => (Listed::Kept, keep_only),
         (Some(_), Some(_)) => return Err(field.error("either remove or keep_only, not both")),
     };
-    let paths = list.list()?.into_iter().map(|field| path(&field, Path::parse_with_any, warnings));
+    let paths =
+        list.list(r#"["customer.email"]"#)?.into_iter().map(|field| path(&field, Path::parse_with_any, warnings));
     let paths = paths.collect::<Result<Vec<_>, _>>()?;
     if listed == Listed::Kept && paths.is_empty() {
         return Err(list.error("an empty list keeps nothing of an event; leave it out, or name a path"));
@@ -255,10 +297,10 @@ fn redaction(field: &Field<'_>, warnings: &mut Vec<String>) -> Result<Option<Red
 }
 
 fn too_large(field: Field<'_>, warnings: &mut Vec<String>) -> Result<Vec<Path>, Error> {
-    let mut fields = field.fields()?;
+    let mut fields = field.fields(r#"{"remove": ["entitlements"]}"#)?;
     let remove = fields.take("remove").ok_or_else(|| field.error("name the paths to remove"))?;
     fields.end()?;
-    remove.list()?.into_iter().map(|field| path(&field, Path::parse_with_any, warnings)).collect()
+    remove.list(r#"["entitlements"]"#)?.into_iter().map(|field| path(&field, Path::parse_with_any, warnings)).collect()
 }
 
 /// The constant members of every call, as JSON, each with a comma before it. `trims` if calls can name what was removed,
@@ -273,7 +315,7 @@ fn constants(
     constants.extend_from_slice(format!(r#""library":{{"name":"{NAME}","version":"{VERSION}"}}"#).as_bytes());
     if let Some(context) = context {
         let own = context.inner_text()?;
-        for (key, _) in context.members()? {
+        for (key, _) in context.members("{}")? {
             match key.as_str() {
                 "library" => {
                     return Err(Error::new("context.library: says which library sends the call; leave it out"));
@@ -303,7 +345,7 @@ fn constants(
 
 fn also(field: Field<'_>) -> Result<Vec<Also>, Error> {
     let mut also = Vec::new();
-    for field in field.list()? {
+    for field in field.list(r#"["group"]"#)? {
         let call = field.one_of(&ALSO)?;
         if also.contains(&call) {
             return Err(field.error("this call is named twice"));

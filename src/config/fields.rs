@@ -138,7 +138,7 @@ impl<'a> Fields<'a> {
     /// The fields of the object at the top.
     pub fn new(object: &'a [u8]) -> Result<Self, Error> {
         let value = Reader::new(object).value().map_err(|malformed| Error(malformed.to_string()))?;
-        Field { at: String::new(), value }.fields()
+        Field { at: String::new(), value }.fields("{}")
     }
 
     /// No fields at the top.
@@ -251,9 +251,9 @@ impl<'a> Field<'a> {
         })
     }
 
-    /// The elements of a list.
-    pub fn list(&self) -> Result<Vec<Field<'a>>, Error> {
-        let wrong = || self.error("expected a list");
+    /// The elements of a list. If it is none, the error shows this example.
+    pub fn list(&self, example: &str) -> Result<Vec<Field<'a>>, Error> {
+        let wrong = || self.error(&["expected a list, such as ", example].concat());
         let Value::Array(list) = self.value else { return Err(wrong()) };
         let mut reader = Reader::new(list);
         let mut elements = Vec::new();
@@ -265,9 +265,9 @@ impl<'a> Field<'a> {
         Ok(elements)
     }
 
-    /// The members of an object with any keys.
-    pub fn members(&self) -> Result<Vec<(String, Field<'a>)>, Error> {
-        let wrong = || self.error("expected an object");
+    /// The members of an object with any keys. If it is none, the error shows this example.
+    pub fn members(&self, example: &str) -> Result<Vec<(String, Field<'a>)>, Error> {
+        let wrong = || self.error(&["expected an object, such as ", example].concat());
         let Value::Object(object) = self.value else { return Err(wrong()) };
         let mut reader = Reader::new(object);
         let mut members = Vec::new();
@@ -289,9 +289,9 @@ impl<'a> Field<'a> {
         inner.map(<[u8]>::trim_ascii).ok_or_else(|| self.error("expected an object"))
     }
 
-    /// The fields of an object.
-    pub fn fields(&self) -> Result<Fields<'a>, Error> {
-        let members = self.members()?.into_iter().map(|(key, field)| (key, Some(field.value)));
+    /// The fields of an object. If it is none, the error shows this example.
+    pub fn fields(&self, example: &str) -> Result<Fields<'a>, Error> {
+        let members = self.members(example)?.into_iter().map(|(key, field)| (key, Some(field.value)));
         Ok(Fields { at: self.at.clone(), members: members.collect(), known: Vec::new() })
     }
 }

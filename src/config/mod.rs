@@ -156,11 +156,16 @@ impl Config {
         let environments = match top.take(ENVIRONMENTS) {
             None => Environments::One(Arc::new(environment(top, None, &env, &mut warnings)?)),
             Some(field) => {
-                let by_path = field.members()?.into_iter().enumerate().map(|(index, (path, own))| {
-                    let environment = environment_at(index, &path, &own, &top, &env, &mut warnings)?;
+                let mut of_each = Vec::new();
+                let members = field.members(r#"{"/webhooks/stigg": {}}"#)?;
+                let by_path = members.into_iter().enumerate().map(|(index, (path, own))| {
+                    let mut of_this = Vec::new();
+                    let environment = environment_at(index, &path, &own, &top, &env, &mut of_this)?;
+                    of_each.push((path.clone(), of_this));
                     Ok((path, Arc::new(environment)))
                 });
                 let by_path = by_path.collect::<Result<Vec<_>, _>>()?;
+                warnings.extend(once_each(&of_each));
                 if by_path.is_empty() {
                     return Err(field.error("name at least one path"));
                 }
@@ -197,6 +202,18 @@ impl Config {
     }
 }
 
+/// The warnings of environments. Those with the same text are one: what they have in common is checked for each of them.
+fn once_each(of_each: &[(String, Vec<String>)]) -> Vec<String> {
+    let mut once: Vec<(String, &String)> = Vec::new();
+    for (path, warning) in of_each.iter().flat_map(|(path, warnings)| warnings.iter().map(move |one| (path, one))) {
+        match once.iter_mut().find(|(_, known)| *known == warning) {
+            Some((places, _)) => places.push_str(&[", ", path].concat()),
+            None => once.push(([ENVIRONMENTS, ".", path].concat(), warning)),
+        }
+    }
+    once.into_iter().map(|(places, warning)| [&places, ": ", warning].concat()).collect()
+}
+
 /// The environment for one path. A field at the top holds for all environments, unless one of them sets it too. What is
 /// left out of an event is different: nothing that the top leaves out comes back.
 fn environment_at<'a>(
@@ -212,7 +229,7 @@ fn environment_at<'a>(
     if let Err(wrong) = paths::check(path) {
         return Err(Error::new(wrong).within(&within));
     }
-    let own = own.fields()?;
+    let own = own.fields(r#"{"source": "main"}"#)?;
     if own.has(HOLD_REQUEST_HEADERS) {
         return Err(Error::new(match env.shell {
             Shell::Wasm => format!(
@@ -222,14 +239,8 @@ fn environment_at<'a>(
             Shell::Native => format!("{within}.{HOLD_REQUEST_HEADERS}: {ALWAYS_HELD}"),
         }));
     }
-    let first_of_these = warnings.len();
     let common_properties = common.get(choices::PROPERTIES).filter(|_| own.has(choices::PROPERTIES));
-    let environment = environment(common.overlaid(&own), common_properties, env, warnings);
-    let environment = environment.map_err(|error| error.within(&within))?;
-    for warning in warnings.iter_mut().skip(first_of_these) {
-        *warning = format!("{within}: {warning}");
-    }
-    Ok(environment)
+    environment(common.overlaid(&own), common_properties, env, warnings).map_err(|error| error.within(&within))
 }
 
 fn environment<'a>(

@@ -106,7 +106,7 @@ fn source(field: &Field<'_>) -> Option<Source> {
             return Some(key_of_state).filter(|key| !key.is_empty()).map(Source::FilterState);
         }
         Some(one) => vec![one],
-        None => value.list().ok()?.iter().map(Field::as_text).collect::<Option<_>>()?,
+        None => value.list("[]").ok()?.iter().map(Field::as_text).collect::<Option<_>>()?,
     };
     match key.as_str() {
         _ if list.is_empty() => None,
@@ -118,7 +118,7 @@ fn source(field: &Field<'_>) -> Option<Source> {
 
 /// The only member of an object.
 fn single<'a>(field: &Field<'a>) -> Option<(String, Field<'a>)> {
-    let mut members = field.members().ok()?;
+    let mut members = field.members("{}").ok()?;
     members.pop().filter(|_| members.is_empty())
 }
 

@@ -153,6 +153,57 @@ fn probable_mistakes_are_warned_about() {
 }
 
 #[test]
+fn what_looks_like_segments_is_warned_about() {
+    let warnings = |json: &str| parse(json).unwrap().warnings;
+    for (json, place) in [
+        (r#"{"event_name": {"rename": {"subscription_created": "A"}}}"#, "event_name.rename: `subscription_created` "),
+        (r#"{"event_name": {"rename": {"Subscription Created": "A"}}}"#, "event_name.rename: this looks like a name "),
+        (
+            r#"{"events": {"deny": ["a.b", "customer_updated"]}}"#,
+            "events.deny[1]: `customer_updated` looks like a name ",
+        ),
+        (r#"{"events": {"allow": ["hunter2"]}}"#, "events.allow[0]: this looks like a name in Segment "),
+        (r#"{"user_id": [{"path": "id", "events": ["plan"]}]}"#, "user_id[0].events[0]: `plan` looks like "),
+        (r#"{"properties": {"remove": ["traits.email"]}}"#, "properties.remove[0]: `traits.email` looks like a place "),
+        (r#"{"group_id": [{"path": "context.groupId"}]}"#, "group_id[0].path: `context.groupId` looks like a place "),
+    ] {
+        let warnings = warnings(json);
+        assert!(warnings.len() == 1 && warnings[0].starts_with(place), "{json} gave: {warnings:?}");
+        assert!(!warnings[0].contains("hunter2"), "{warnings:?}");
+    }
+    for right in [
+        r#"{"event_name": {"rename": {"subscription.created": "subscription_created"}}}"#,
+        r#"{"events": {"allow": ["customer_*", "*"], "deny": ["*_failed"]}}"#,
+        r#"{"properties": {"remove": ["traits", "\"traits\".email", "customer.traits.email"]}}"#,
+    ] {
+        assert_eq!(warnings(right), [""; 0], "{right}");
+    }
+}
+
+#[test]
+fn a_value_of_the_wrong_kind_is_answered_with_an_example() {
+    for (json, message) in [
+        (
+            r#"{"user_id": ["customer.id"]}"#,
+            r#"user_id: expected a list of objects, such as [{"path": "customer.id"}]"#,
+        ),
+        (r#"{"group_id": {"path": "id"}}"#, r#"group_id: expected a list, such as [{"path": "customer.id"}]"#),
+        (r#"{"user_id": "customer.id"}"#, r#"user_id: expected "all" or a list: [{"path": "customer.id"}]"#),
+        (r#"{"timestamp": "at"}"#, r#"timestamp: expected a list, such as [{"path": "timestamp"}]"#),
+        (r#"{"also": "group"}"#, r#"also: expected a list, such as ["group"]"#),
+        (r#"{"events": ["plan.*"]}"#, r#"events: expected an object, such as {"deny": ["plan.*"]}"#),
+        (r#"{"events": {"deny": "plan.*"}}"#, r#"events.deny: expected a list, such as ["customer.*"]"#),
+        (r#"{"event_name": "as_is"}"#, r#"event_name: expected an object, such as {"style": "title_case"}"#),
+        (r#"{"properties": ["a"]}"#, r#"properties: expected an object, such as {"remove": ["customer.email"]}"#),
+        (r#"{"properties": {"remove": "a"}}"#, r#"properties.remove: expected a list, such as ["customer.email"]"#),
+        (r#"{"too_large": ["a"]}"#, r#"too_large: expected an object, such as {"remove": ["entitlements"]}"#),
+        (r#"{"environments": ["/a"]}"#, r#"environments: expected an object, such as {"/webhooks/stigg": {}}"#),
+    ] {
+        assert_eq!(parse(json).unwrap_err().to_string(), message, "{json}");
+    }
+}
+
+#[test]
 fn a_wrong_configuration_is_rejected_in_one_line_that_names_the_field_or_variable() {
     let deep = format!(r#"{{"context": {}0{}}}"#, r#"{"a":"#.repeat(200), "}".repeat(200));
     for (json, message) in [

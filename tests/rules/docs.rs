@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use sandbox::envoy::workspace_root;
-use serde_json::Value;
+use serde_json::{Value, json};
 use stigg_segment::config::Config;
 use stigg_segment::metrics::Metric;
 use stigg_segment::pattern::Pattern;
@@ -80,6 +80,72 @@ fn the_setting_that_keeps_every_customer_keeps_what_the_page_says() -> Result<()
         kinds.insert(what);
     }
     assert_eq!(kinds.len(), 3);
+    Ok(())
+}
+
+/// Puts an address wherever people write what they like: as a text, and somewhere inside.
+fn with_addresses(event: &str) -> Result<Vec<String>> {
+    let address = "someone@example.com";
+    let free = [
+        "email",
+        "name",
+        "metadata",
+        "error",
+        "input",
+        "actor",
+        "reason",
+        "changedBy",
+        "displayName",
+        "data",
+        "latestInvoice",
+    ];
+    let mut events = vec![event.to_owned()];
+    for value in [json!(address), json!({ "a": [{ "b": address }] }), json!({ address: 1 })] {
+        let mut event: Value = serde_json::from_str(event)?;
+        let top = event.as_object_mut().context("an event is an object")?;
+        for name in free {
+            // What the id is in stays, or there would be no call.
+            match top.get_mut(name).and_then(Value::as_object_mut) {
+                Some(members) => drop(members.insert("of".to_owned(), value.clone())),
+                None => drop(top.insert(name.to_owned(), value.clone())),
+            }
+        }
+        for within in ["customer", "plan", "subscription", "feature"] {
+            let Some(members) = top.get_mut(within).and_then(Value::as_object_mut) else { continue };
+            members.insert("metadata".to_owned(), value.clone());
+            members.insert("email".to_owned(), value.clone());
+            if within == "customer" {
+                members.insert("name".to_owned(), value.clone());
+            }
+        }
+        top.insert("addons".to_owned(), json!([{ "id": "addon", "metadata": value, "email": value }]));
+        events.push(event.to_string());
+    }
+    Ok(events)
+}
+
+#[test]
+fn with_the_settings_against_addresses_none_leaves() -> Result<()> {
+    let page = read(CONFIGURATION)?;
+    let section = page.split("### No e-mail address may leave\n").nth(1).context("no section")?;
+    let settings = section.split("```json configuration\n").skip(1).take(2).filter_map(|rest| rest.split("```").next());
+    let (mut calls, mut with_an_address) = (0, 0);
+    for settings in settings {
+        for Fixture { name, event, .. } in fixtures()? {
+            for event in with_addresses(&event)? {
+                let Outcome::Call(call) = map_with(settings, event.as_bytes()) else { continue };
+                let call = String::from_utf8(call)?;
+                assert!(!call.contains('@') && !call.contains("u0040"), "{name}: {call}");
+                assert!(call.contains("\"identify\"") && call.contains("\"group\""), "{name}: {call}");
+                calls += 1;
+                with_an_address += usize::from(event.contains('@'));
+            }
+        }
+    }
+    assert!(
+        calls > 250 && with_an_address * 4 > calls * 3,
+        "{calls} calls, {with_an_address} of events with an address"
+    );
     Ok(())
 }
 

@@ -55,7 +55,7 @@ pub enum Mark {
 pub enum Properties {
     /// It is there byte for byte.
     Unchanged,
-    /// These members are not: the keys that lead to each, joined with dots.
+    /// These members are not: the keys that lead to each, joined with dots. Without any, only white space around it left.
     Without(Vec<String>),
     /// There is no such call.
     Missing,
@@ -81,11 +81,13 @@ impl Difference {
         let start = call_lines.iter().position(is_place).unwrap_or(call_lines.len());
         let end = call_lines.iter().rposition(is_place).map_or(start, |last| last + 1);
         let mut rows: Vec<_> = call_lines[..start].iter().map(Row::added).collect();
+        let mut without_partner = Vec::new();
         // What stays keeps its order.
         let mut stayed = call_lines[start..end].iter().peekable();
         for line in &event_lines {
             let call = stayed.next_if(|call| call.path == line.path);
             let mark = if call.is_some() { Mark::Both } else { Mark::LeftOut };
+            without_partner.extend(call.is_none().then_some(line.path));
             rows.push(Row { mark, event: Some(line.into()), call: call.map(Into::into), origin: None });
         }
         rows.extend(stayed.chain(&call_lines[end..]).map(Row::added));
@@ -98,6 +100,10 @@ impl Difference {
                 !stayed.contains(path) && paths.split_last(*path).is_some_and(|(parent, _)| stayed.contains(&parent))
             });
             let mut left_out: Vec<_> = left_out.collect();
+            if left_out.is_empty() {
+                // Of a key that occurs twice, one may stay.
+                left_out = without_partner;
+            }
             left_out.dedup();
             Properties::Without(left_out.into_iter().map(|path| paths.name(path, place)).collect())
         };
@@ -182,6 +188,16 @@ mod tests {
             let left_out = vec![r#""email": "e","#, r#""tags": ["#, "1,", "2", "]"];
             assert_eq!(of(&difference.rows, Mark::LeftOut), [left_out, vec![]]);
         }
+    }
+
+    #[test]
+    fn white_space_around_the_event_is_not_a_member_and_a_key_may_occur_twice() {
+        let without = |event: &str, call: &str| match Difference::between(event, call, None).unwrap().properties {
+            Properties::Without(paths) => paths,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(without("{\"a\":1}\n", r#"{"properties":{"a":1}}"#), [""; 0]);
+        assert_eq!(without(r#"{"a":1,"a":{"b":1}}"#, r#"{"properties":{"a":{"b":1}}}"#), ["a"]);
     }
 
     #[test]

@@ -218,7 +218,91 @@ fn each_environment_has_its_own_rules() -> Result<()> {
     ] {
         let (_, shown) = explain(EVENT, Some(environments.clone()), &["--path", &format!("/webhooks/{path}")])?;
         assert!(says(&shown, "decision", &[decision]), "{path}: {shown}");
+        assert_eq!(shown.contains("The environments are /webhooks/eu, /webhooks/us."), path == "elsewhere", "{shown}");
     }
+    let (success, shown) = explain(EVENT, Some(environments), &[])?;
+    let choices = "several environments; choose one with --path: /webhooks/eu, /webhooks/us\n";
+    assert!(!success && shown.ends_with(choices), "{shown}");
+    // A choice of one is none.
+    let only = json!({ "environments": { "/one": { "events": { "deny": ["*"] } } } });
+    assert!(says(&explain(EVENT, Some(only), &[])?.1, "decision", &["event_not_allowed"]));
+    Ok(())
+}
+
+/// What all environments have in common is checked for each of them.
+#[test]
+fn a_warning_appears_once() -> Result<()> {
+    let environments =
+        json!({ "also": ["group"], "environments": { "/a": {}, "/b": { "webhook_secret": "unverified" } } });
+    let (_, shown) = explain(EVENT, Some(environments), &["--path", "/a"])?;
+    let warnings: Vec<_> = shown.lines().filter(|line| line.starts_with("warning")).collect();
+    assert_eq!(warnings.len(), 3, "{shown}");
+    assert!(warnings[0].contains(" environments./a, /b: also: the route"), "{shown}");
+    assert!(warnings[1].contains(" environments./b: webhook_secret: "), "{shown}");
+    assert!(warnings[2].contains(" environments: the ids of calls start the same for /a and /b"), "{shown}");
+    let several = format!("{EVENT}\n{EVENT}\n");
+    let (_, shown) = explain(&several, Some(json!({ "also": ["group"] })), &[])?;
+    assert_eq!(shown.matches("warning").count(), 1, "{shown}");
+    Ok(())
+}
+
+#[test]
+fn several_events_have_a_line_each_and_a_summary() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let lines = format!("{EVENT}\n\n{{\"type\":\"a\"}}\n{{\"type\"\n");
+    std::fs::write(folder.path().join("lines.jsonl"), lines)?;
+    std::fs::write(folder.path().join("one.json"), format!("{EVENT}\n"))?;
+    std::fs::write(folder.path().join("one.track.json"), "{}")?;
+    std::fs::write(folder.path().join("notes.txt"), "none")?;
+    let remove = json!({ "properties": { "remove": ["customer.email", "customer.mail"] }, "also": ["identify"] });
+    let folder = folder.path().to_str().context("a path in UTF-8")?;
+    let (success, shown) = explain("", Some(remove), &[folder, "plan.created"])?;
+    assert!(success);
+    let call = r#"sent as "customer_updated" of "7", with identify, without customer.email"#;
+    for (field, what) in [
+        ("lines.jsonl:1", call),
+        ("lines.jsonl:3", "  204 no_customer"),
+        ("lines.jsonl:4", "  400 malformed_json: The body is not JSON"),
+        ("one ", call),
+        ("plan.created", "  204 no_customer"),
+        ("summary", "  5 events"),
+        ("           2", " 2 sent to Segment"),
+        ("           2", " 2 204 no_customer"),
+        ("unmatched", "properties.remove[1]: customer.mail"),
+    ] {
+        assert!(says(&shown, field, &[what]), "{what}: {shown}");
+    }
+    assert_eq!(shown.lines().count(), 12, "{shown}");
+    Ok(())
+}
+
+#[test]
+fn only_white_space_around_the_event_may_leave() -> Result<()> {
+    let remove = json!({ "properties": { "remove": ["a"] } });
+    let (_, shown) = explain(&format!("{EVENT}\n"), Some(remove), &[])?;
+    assert!(says(&shown, "properties", &["byte for byte, without the white space around it"]), "{shown}");
+    assert!(says(&shown, "unmatched", &["properties.remove[0]: a"]), "{shown}");
+    Ok(())
+}
+
+#[test]
+fn at_a_terminal_without_an_event_the_usage_is_shown() -> Result<()> {
+    let in_a_terminal = "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)";
+    let mut python = Command::new("python3");
+    python.args(["-c", in_a_terminal, env!("CARGO_BIN_EXE_sandbox"), "explain"]).stdin(Stdio::null());
+    let output = python.output()?;
+    let shown = String::from_utf8(output.stdout)?;
+    assert!(shown.contains("explain [OPTIONS] [EVENT]...") && shown.contains("which event?"), "{shown}");
+    assert_eq!(output.status.code(), Some(1));
+    Ok(())
+}
+
+#[test]
+fn a_wrong_name_is_corrected_and_the_names_are_listed_on_request() -> Result<()> {
+    let (success, shown) = explain("", None, &["plan_created"])?;
+    assert!(!success && shown.lines().count() == 1 && shown.ends_with("; did you mean plan.created?\n"), "{shown}");
+    let (success, shown) = explain("", None, &["--list"])?;
+    assert!(success && shown.lines().any(|line| line == "plan.created"), "{shown}");
     Ok(())
 }
 
@@ -227,6 +311,7 @@ fn a_fixture_by_its_name_and_a_configuration_that_is_wrong() -> Result<()> {
     let (_, shown) = explain("", None, &["subscription.created"])?;
     assert!(says(&shown, "event", &["subscription_created"]), "{shown}");
     let (success, shown) = explain(EVENT, Some(json!({ "max_event_byte": 1 })), &[])?;
-    assert!(!success && shown.contains("max_event_byte"), "{shown}");
+    let (file, message) = shown.split_once(": max_event_byte: unknown field").context("no message")?;
+    assert!(!success && file.starts_with("Error: /") && message.lines().count() == 1, "{shown}");
     Ok(())
 }

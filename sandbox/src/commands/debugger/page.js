@@ -144,6 +144,7 @@ function summary({ outcome, properties, path, sentence, rows }) {
   if (properties) {
     const what = properties === "unchanged" ? "the event is in properties, byte for byte."
       : properties === "missing" ? "the event is not in it."
+      : properties.without.length === 0 ? "the event is in properties, byte for byte, without the white space around it."
       : `left out of properties: ${properties.without.join(", ")}.`;
     return `Sent to ${path}; ${what}`;
   }
