@@ -1,0 +1,115 @@
+// Prints what Istio's control plane sends to the gateway of a manifest: for each file that an argument names, one line of
+// JSON. The code that translates is Istio's own, in its test server.
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"sigs.k8s.io/yaml"
+
+	"istio.io/istio/pilot/pkg/model"
+	"istio.io/istio/pilot/test/xds"
+	"istio.io/istio/pkg/config/mesh"
+	"istio.io/istio/pkg/log"
+	"istio.io/istio/pkg/test"
+)
+
+type object struct {
+	APIVersion, Kind string
+	Metadata         struct{ Namespace string }
+	Spec             struct {
+		Template struct {
+			Metadata struct{ Labels, Annotations map[string]string }
+		}
+	}
+}
+
+// What Istio reads through Kubernetes' own client; all other kinds come from its store of configuration.
+var fromKubernetes = regexp.MustCompile(`^(v1|apps/v1|gateway\.networking\.k8s\.io/.*)$`)
+
+var pluginName = regexp.MustCompile(regexp.QuoteMeta(model.TrafficExtensionResourceNamePrefix) + `[^"]+`)
+
+func main() {
+	options := log.DefaultOptions()
+	options.OutputPaths = []string{"stderr"}
+	must(log.Configure(options))
+	for _, file := range os.Args[1:] {
+		text, err := os.ReadFile(file)
+		must(err)
+		must(test.Wrap(func(t test.Failer) {
+			line, err := json.Marshal(translate(t, string(text)))
+			must(err)
+			fmt.Println(string(line))
+		}))
+	}
+}
+
+func translate(t test.Failer, manifest string) map[string]any {
+	meshConfig := mesh.DefaultMeshConfig()
+	proxy := &model.Proxy{Type: model.Router, Metadata: &model.NodeMetadata{IstioVersion: "1.31.0"}}
+	var objects, configs []string
+	for _, document := range strings.Split(manifest, "\n---\n") {
+		var object object
+		must(yaml.Unmarshal([]byte(document), &object))
+		switch {
+		case object.Kind == "Deployment":
+			template := object.Spec.Template.Metadata
+			var err error
+			meshConfig, err = mesh.ApplyProxyConfig(template.Annotations["proxy.istio.io/config"], meshConfig)
+			must(err)
+			proxy.ConfigNamespace = object.Metadata.Namespace
+			proxy.Labels, proxy.Metadata.Labels = template.Labels, template.Labels
+		case fromKubernetes.MatchString(object.APIVersion):
+			objects = append(objects, document)
+		case strings.Contains(object.APIVersion, "istio.io/"):
+			configs = append(configs, document)
+		}
+	}
+	proxy.Metadata.Namespace = proxy.ConfigNamespace
+	proxy.Metadata.ProxyConfig = (*model.NodeMetaProxyConfig)(meshConfig.DefaultConfig)
+	server := xds.NewFakeDiscoveryServer(t, xds.FakeOptions{
+		MeshConfig:             meshConfig,
+		KubernetesObjectString: strings.Join(objects, "\n---\n"),
+		ConfigString:           strings.Join(configs, "\n---\n"),
+	})
+	proxy = server.SetupProxy(proxy)
+	generated := server.Listeners(proxy)
+	listeners := list(generated)
+	// The plugins that the listeners name.
+	text, err := json.Marshal(listeners)
+	must(err)
+	plugins := slices.Sorted(slices.Values(pluginName.FindAllString(string(text), -1)))
+	return map[string]any{
+		"listeners": listeners,
+		"routes":    list(server.RoutesFromListeners(proxy, generated)),
+		"clusters":  list(server.Clusters(proxy)),
+		"plugins":   list(server.ConfigGen.BuildExtensionConfiguration(proxy, server.PushContext(), slices.Compact(plugins), nil)),
+	}
+}
+
+// The same JSON in every run: protojson spaces it at random.
+func list[M proto.Message](messages []M) []any {
+	all := []any{}
+	for _, message := range messages {
+		text, err := protojson.Marshal(message)
+		must(err)
+		var value any
+		must(json.Unmarshal(text, &value))
+		all = append(all, value)
+	}
+	return all
+}
+
+func must(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
