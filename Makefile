@@ -6,8 +6,8 @@ TYPOS_VERSION := 1.52.0
 TYPOS := target/typos-$(TYPOS_VERSION)/bin/typos
 
 .DEFAULT_GOAL := help
-.PHONY: help build native portable panicking image native-image run send explain check test test-omissions test-arm64 test-matrix lint audit msrv release ledger fuzz bench report soak instructions screenshot tools schemas clean rust nightly yardsticks \
-  chromium envoy kubectl node registry skopeo systemd wrk
+.PHONY: help build native portable panicking image modules-image run send explain check test test-omissions test-arm64 test-matrix lint audit msrv release ledger fuzz bench report soak instructions screenshot tools schemas clean rust nightly yardsticks \
+  chromium envoy helm kubectl node registry skopeo systemd wrk
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,8 +40,14 @@ panicking: rust ## build the dynamic module that panics when a request asks for 
 image: build ## build the filter's OCI image in target/image, an image layout that skopeo can copy to a registry
 	@cargo run --quiet --package sandbox -- image "$$(cargo pkgid | sed 's/.*[#@]//')"
 
-native-image: portable ## build the dynamic module's OCI image in target/image-native, for x86-64 and arm64
-	@cargo run --quiet --package sandbox -- image --native "$$(cargo pkgid | sed 's/.*[#@]//')"
+COPY := target/copy/%/copy
+modules-image: build portable $(PROCESSORS:%=$(COPY)) ## build the OCI image of both modules for pods in target/image-modules, for x86-64 and arm64
+	@cargo run --quiet --package sandbox -- image --modules "$$(cargo pkgid | sed 's/.*[#@]//')"
+
+# Static, since the image contains nothing else.
+$(COPY): deploy/copy.rs
+	@rustup --quiet target add $*-unknown-linux-musl
+	@mkdir -p $(@D) && rustc --edition 2024 --target $*-unknown-linux-musl -C linker=rust-lld -C opt-level=z -C lto=fat -C panic=abort -C strip=symbols -o $@ $<
 
 SHELL_KIND ?= wasm
 $(if $(filter-out wasm native,$(SHELL_KIND)),$(error SHELL_KIND is `$(SHELL_KIND)`, but it is wasm or native))
@@ -57,7 +63,7 @@ explain: rust ## say what the filter does with an event, and why: EVENT, a name,
 check: rust ## check what the filter does with events: CASES, a YAML or JSON file; CONFIG
 	@cargo run --quiet --package sandbox -- check $(if $(CASES),'$(CASES)') $(if $(CONFIG),--config '$(CONFIG)')
 
-test: build native panicking yardsticks tools ## run all tests: the mapping, the configuration, and everything on a real Envoy
+test: build native panicking yardsticks tools $(patsubst %,$(COPY),$(shell uname -m)) ## run all tests: the mapping, the configuration, and everything on a real Envoy
 	@cargo test --workspace --tests
 	@# Separately: a test may build the sandbox for itself, and the filter's library has one file name, whatever it was built for.
 	@cargo test --quiet --package stigg-segment-filter --package sandbox --doc
@@ -73,11 +79,11 @@ test-arm64: build portable ## run the table of cases, the hostile requests and t
 	  cargo test --package tests --test envoy --test native --no-fail-fast -- cases_on_envoy hostile end_to_end
 	@cargo test --quiet --package tests --test portable
 
-test-matrix: build native panicking tools ## run the tests on every supported version of Envoy, and write the table in README.md
+test-matrix: build native panicking tools $(patsubst %,$(COPY),$(shell uname -m)) ## run the tests on every supported version of Envoy, and write the table in README.md
 	@cargo run --quiet --package tests --bin matrix
 
 lint: rust $(TYPOS) ## check format, lints, documentation and spelling
-	@cargo fmt --all --check
+	@cargo fmt --all --check && rustfmt --check --edition 2024 deploy/copy.rs
 	@cargo clippy --quiet --workspace --all-targets -- --deny warnings
 	@cargo fmt --check --manifest-path tests/second_host/Cargo.toml
 	@cargo fmt --check --manifest-path fuzz/Cargo.toml
@@ -117,6 +123,7 @@ release: ## change the version everywhere: VERSION (x.y.z); then see CONTRIBUTIN
 	files() { find . -name target -prune -o -name corpus -prune -o -name .git -prune -o -type f "$$@" -print; }; \
 	files ! -name '*.lock' ! -name CHANGELOG.md | xargs grep -lI "stigg-segment-filter.*$$old" | xargs sed -i "/stigg-segment-filter/s/\b$$old\b/$(VERSION)/g"; \
 	files -name Cargo.toml | xargs sed -i "s/^version = \"$$old\"/version = \"$(VERSION)\"/"; \
+	sed -Ei "s/^(version|appVersion): $$old/\1: $(VERSION)/" deploy/chart/Chart.yaml; \
 	files -name Cargo.lock | xargs sed -i "/^version = \"$$old\"/{N;/\nsource = /!s/$$old/$(VERSION)/}"
 	@sed -i "s/^## \[Unreleased\]/&\n\n## [$(VERSION)] - $$(date +%F)/" CHANGELOG.md
 
@@ -145,10 +152,10 @@ yardsticks: rust ## build what the filter is measured against
 tools: rust ## install what the tests and benchmarks need besides Rust, as root; others are told what is missing
 	@tests/tools
 
-chromium envoy kubectl node registry skopeo systemd wrk: rust
+chromium envoy helm kubectl node registry skopeo systemd wrk: rust
 	@tests/tools $@
 
-schemas: build kubectl ## take the schemas that the manifests in deploy/ are checked against from their publishers; needs Go
+schemas: helm ## take the schemas that the manifests in deploy/ are checked against from their publishers; needs Go
 	@cargo run --quiet --package tests --bin schemas
 
 LEDGER_EVENTS ?= 20000

@@ -1,9 +1,9 @@
 //! The filter as OCI images: the Wasm module in the one form that both Istio and Envoy Gateway accept
-//! (<https://github.com/solo-io/wasm/blob/master/spec/spec-compat.md>), a single layer with a `plugin.wasm`; and the dynamic
-//! module, to be mounted as a volume.
+//! (<https://github.com/solo-io/wasm/blob/master/spec/spec-compat.md>), a single layer with a `plugin.wasm`; and both modules
+//! for pods, which mount the image as a volume or copy from it.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use flate2::{Compression, GzBuilder};
@@ -14,18 +14,36 @@ use sha2::{Digest, Sha256};
 /// module gives the same digest: the image contains no time and no machine name.
 pub fn write(module: &Path, version: &str, folder: &Path) -> Result<String> {
     let layout = Layout::new(folder)?;
-    let manifest = layout.manifest(module, "plugin.wasm", ("wasip1", "wasm"), TITLE, version)?;
+    let files = [("plugin.wasm", 0o644, module)];
+    let manifest = layout.manifest(&files, ("wasip1", "wasm"), json!({}), TITLE, version)?;
     layout.finish(manifest, version)
 }
 
-/// Writes the image layout of the dynamic module, one image for each processor, for clusters that mount an image as a
-/// volume. The processors' names are those of OCI: `amd64`, `arm64`.
-pub fn write_native(libraries: &[(&str, &Path)], version: &str, folder: &Path) -> Result<String> {
+/// What differs from processor to processor in the image of the modules.
+#[derive(Debug)]
+pub struct Processor {
+    /// Its name in OCI: `amd64`, `arm64`.
+    pub name: &'static str,
+    /// The dynamic module.
+    pub library: PathBuf,
+    /// The static program that copies.
+    pub copy: PathBuf,
+}
+
+/// Writes the image layout of both modules, one image for each processor, for clusters that mount an image as a volume or
+/// copy from it in an init container.
+pub fn write_modules(wasm: &Path, processors: &[Processor], version: &str, folder: &Path) -> Result<String> {
     let layout = Layout::new(folder)?;
-    let manifests = libraries.iter().map(|(processor, library)| {
-        let title = format!("{TITLE}-native");
-        let mut manifest = layout.manifest(library, "libstigg_segment.so", ("linux", processor), &title, version)?;
-        manifest["platform"] = json!({ "os": "linux", "architecture": processor });
+    let manifests = processors.iter().map(|Processor { name, library, copy }| {
+        let files = [
+            ("stigg_segment.wasm", 0o644, wasm),
+            ("libstigg_segment.so", 0o644, library.as_path()),
+            ("copy", 0o755, copy.as_path()),
+        ];
+        let config = json!({ "Entrypoint": ["/copy"] });
+        let title = format!("{TITLE}-modules");
+        let mut manifest = layout.manifest(&files, ("linux", name), config, &title, version)?;
+        manifest["platform"] = json!({ "os": "linux", "architecture": name });
         Ok(manifest)
     });
     let manifests = manifests.collect::<Result<Vec<_>>>()?;
@@ -53,15 +71,21 @@ impl<'a> Layout<'a> {
         Ok(json!({ "mediaType": media_type, "digest": format!("sha256:{digest}"), "size": content.len() }))
     }
 
-    /// Writes an image with one file in one layer, and describes it.
-    fn manifest(&self, file: &Path, name: &str, system: (&str, &str), title: &str, version: &str) -> Result<Value> {
-        let content = fs::read(file).with_context(|| format!("cannot read {}: build it first", file.display()))?;
-        let tar = archive(name, &content)?;
+    /// Writes an image with files in one layer, each with its name and mode, and describes it.
+    fn manifest(
+        &self,
+        files: &[(&str, u32, &Path)],
+        system: (&str, &str),
+        config: Value,
+        title: &str,
+        version: &str,
+    ) -> Result<Value> {
+        let tar = archive(files)?;
         let layer = self.blob("application/vnd.oci.image.layer.v1.tar+gzip", &compressed(&tar)?)?;
         let config = json!({
             "architecture": system.1,
             "os": system.0,
-            "config": {},
+            "config": config,
             "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{}", sha256(&tar))] },
         });
         let config = self.blob("application/vnd.oci.image.config.v1+json", config.to_string().as_bytes())?;
@@ -93,12 +117,15 @@ const TITLE: &str = "stigg-segment-filter";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
-fn archive(name: &str, content: &[u8]) -> Result<Vec<u8>> {
-    let mut header = tar::Header::new_ustar();
-    header.set_size(content.len().try_into()?);
-    header.set_mode(0o644);
+fn archive(files: &[(&str, u32, &Path)]) -> Result<Vec<u8>> {
     let mut tar = tar::Builder::new(Vec::new());
-    tar.append_data(&mut header, name, content)?;
+    for (name, mode, file) in files {
+        let content = fs::read(file).with_context(|| format!("cannot read {}: build it first", file.display()))?;
+        let mut header = tar::Header::new_ustar();
+        header.set_size(content.len().try_into()?);
+        header.set_mode(*mode);
+        tar.append_data(&mut header, name, content.as_slice())?;
+    }
     Ok(tar.into_inner()?)
 }
 

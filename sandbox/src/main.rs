@@ -28,9 +28,9 @@ enum Command {
     Image {
         /// Its tag.
         version: String,
-        /// Write the dynamic module instead, for each processor that it was built for, to target/image-native
+        /// Write the image of both modules for pods instead, for each processor, to target/image-modules
         #[arg(long)]
-        native: bool,
+        modules: bool,
     },
     /// Runs the shipped envoy.yaml: with a stand-in for Segment, or with Segment itself if SEGMENT_WRITE_KEY and
     /// STIGG_WEBHOOK_SECRET are set.
@@ -47,7 +47,7 @@ enum Command {
 async fn main() -> ExitCode {
     let result = match Command::parse() {
         Command::Envoy => envoy(),
-        Command::Image { version, native } => image(&version, native),
+        Command::Image { version, modules } => image(&version, modules),
         Command::Run(options) => run::run(options).await,
         Command::Send(options) => send::send(options).await,
         Command::Explain(options) => explain::explain(&options),
@@ -61,14 +61,18 @@ fn envoy() -> Result<()> {
     Ok(())
 }
 
-fn image(version: &str, native: bool) -> Result<()> {
+fn image(version: &str, modules: bool) -> Result<()> {
     let target = workspace_root().join("target");
-    let digest = if native {
-        let [x86_64, aarch64] =
-            ["x86_64", "aarch64"].map(|processor| target.join("portable").join(processor).join("libstigg_segment.so"));
-        image::write_native(&[("amd64", &x86_64), ("arm64", &aarch64)], version, &target.join("image-native"))?
+    let wasm = Config::shipped()?.module_file()?;
+    let digest = if modules {
+        let processors = [("amd64", "x86_64"), ("arm64", "aarch64")].map(|(name, processor)| image::Processor {
+            name,
+            library: target.join("portable").join(processor).join("libstigg_segment.so"),
+            copy: target.join("copy").join(processor).join("copy"),
+        });
+        image::write_modules(&wasm, &processors, version, &target.join("image-modules"))?
     } else {
-        image::write(&Config::shipped()?.module_file()?, version, &target.join("image"))?
+        image::write(&wasm, version, &target.join("image"))?
     };
     say!("{digest}");
     Ok(())

@@ -1,10 +1,11 @@
 //! A container with Envoy: its command, its environment and its files.
 
+use std::collections::BTreeMap;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use anyhow::{Context, Result, ensure};
-use base64ct::{Base64, Encoding};
 use sandbox::envoy::{Config, Envoy, Options, PLUGIN, locate, workspace_root};
 use sandbox::segment::Segment;
 use serde_json::Value;
@@ -15,32 +16,87 @@ use tests::manifests::{Manifests, each, texts};
 pub struct Container {
     command: Vec<String>,
     options: Options,
-    /// The folder that takes the place of its working folder.
+    /// The folder that takes the place of its working folder, or of the root.
     folder: TempDir,
+    /// Where its folder has `envoy.yaml`.
+    config: &'static str,
 }
 
+/// The values of a Secret, by their keys.
+pub type Secret = BTreeMap<String, String>;
+
 impl Container {
-    /// The container of the Deployment in deploy/kubernetes.
-    pub fn of_deployment(manifests: &Manifests, options: Options) -> Result<Self> {
+    /// The container of the Deployment in a rendering of the chart, with its volumes as the kubelet fills them. `image` is
+    /// the image of the modules, unpacked.
+    pub fn of_deployment(manifests: &Manifests, secret: &Secret, image: &Path) -> Result<Self> {
         let pod = &manifests.the("Deployment")?["spec"]["template"]["spec"];
         let container = &pod["containers"][0];
-        let generated = manifests.the("ConfigMap")?;
-        let mounted = &pod["volumes"][0];
-        assert_eq!(mounted["configMap"]["name"], generated["metadata"]["name"]);
-        let mount = &container["volumeMounts"][0];
-        assert_eq!((&mount["name"], &mount["mountPath"]), (&mounted["name"], &container["workingDir"]));
-
         let folder = tempfile::tempdir()?;
-        for item in each(&mounted["configMap"]["items"]) {
-            let (key, path) = (text(&item["key"])?, text(&item["path"])?);
-            let content = match (&generated["data"][key], &generated["binaryData"][key]) {
-                (Value::String(content), _) => content.clone().into_bytes(),
-                (_, Value::String(base64)) => Base64::decode_vec(&base64.replace(char::is_whitespace, ""))?,
-                _ => anyhow::bail!("the ConfigMap has no {key}"),
-            };
-            put(&folder.path().join(path), &content)?;
+        let mounts: Vec<_> = each(&container["volumeMounts"]).collect();
+        let paths = mounts.iter().map(|mount| text(&mount["mountPath"])).collect::<Result<Vec<_>>>()?;
+        for path in &paths {
+            let inside = paths.iter().find(|other| *other != path && path.starts_with(*other));
+            ensure!(inside.is_none(), "{path} is mounted inside {inside:?}, which cannot be written to");
         }
-        Ok(Self { command: owned([texts(&container["command"]), texts(&container["args"])].concat()), options, folder })
+        let here = |given: &str| {
+            let mut given = given.to_owned();
+            for path in &paths {
+                given = given.replace(path, folder.path().join(&path[1..]).to_str().unwrap_or_default());
+            }
+            given
+        };
+        for (mount, path) in mounts.into_iter().zip(&paths) {
+            ensure!(mount["readOnly"] == true, "{mount}");
+            let volume = each(&pod["volumes"]).find(|volume| volume["name"] == mount["name"]).context("no volume")?;
+            let at = folder.path().join(&path[1..]);
+            std::fs::create_dir_all(&at)?;
+            let items = |source: &Value, data: &dyn Fn(&str) -> Option<String>| {
+                let files = each(&source["items"]).map(|item| {
+                    let (key, path) = (text(&item["key"])?, text(&item["path"])?);
+                    Ok((path.to_owned(), data(key).with_context(|| format!("no {key}"))?))
+                });
+                files.collect::<Result<BTreeMap<_, _>>>()
+            };
+            let (config, from_secret) = (&volume["configMap"], &volume["secret"]);
+            if config.is_object() {
+                let map = manifests.the("ConfigMap")?;
+                assert_eq!(config["name"], map["metadata"]["name"]);
+                project(&at, &items(config, &|key| map["data"][key].as_str().map(here))?)?;
+            } else if from_secret.is_object() {
+                project(&at, &items(from_secret, &|key| secret.get(key).cloned())?)?;
+            } else if volume["image"].is_object() {
+                std::fs::remove_dir(&at)?;
+                symlink(image, &at)?;
+            } else {
+                ensure!(volume["emptyDir"].is_object(), "{volume}");
+            }
+        }
+        for init in each(&pod["initContainers"]) {
+            // Its own command is the image's.
+            assert_eq!(init["command"], Value::Null);
+            let argument = |given: &str| match here(given) {
+                other if other != given => other,
+                of_the_image => [image.to_str().unwrap_or_default(), &of_the_image].concat(),
+            };
+            let mut command = Command::new(image.join("copy"));
+            command.args(texts(&init["args"]).into_iter().map(argument)).env_clear().current_dir("/");
+            ensure!(command.status()?.success(), "{command:?}");
+        }
+        let command = [texts(&container["command"]), texts(&container["args"])].concat();
+        let command = command.into_iter().map(here).collect();
+        Ok(Self { command, options: Options::default(), folder, config: "etc/envoy/config/envoy.yaml" })
+    }
+
+    /// Its Secret changes.
+    pub fn change(folder: &Path, secret: &Secret) -> Result<()> {
+        let files = [("SEGMENT_WRITE_KEY", "segment"), ("STIGG_WEBHOOK_SECRET", "stigg")];
+        let files = files.map(|(key, path)| (path.to_owned(), secret[key].clone()));
+        project(&folder.join("etc/envoy/secrets"), &files.into())
+    }
+
+    /// The folder that takes the place of its root.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// The container of deploy/compose.yaml.
@@ -52,14 +108,14 @@ impl Container {
             let to = Path::new(to).strip_prefix(text(&service["working_dir"])?)?;
             put(&folder.path().join(to), &std::fs::read(workspace_root().join("deploy").join(from))?)?;
         }
-        Ok(Self { command: owned(texts(&service["entrypoint"])), options, folder })
+        Ok(Self { command: owned(texts(&service["entrypoint"])), options, folder, config: "envoy.yaml" })
     }
 
     /// Runs its command, except that Envoy only validates its configuration.
     pub fn validate(&self) -> Result<Output> {
         let [program, arguments @ ..] = &self.command[..] else { anyhow::bail!("it runs nothing") };
         let bin = tempfile::tempdir()?;
-        std::os::unix::fs::symlink(locate()?, bin.path().join("envoy"))?;
+        symlink(locate()?, bin.path().join("envoy"))?;
         let path = std::env::var_os("PATH").context("no PATH")?;
         let path = std::env::join_paths([bin.path().to_owned()].into_iter().chain(std::env::split_paths(&path)))?;
         let mut command = Command::new(program);
@@ -69,23 +125,40 @@ impl Container {
     }
 
     /// Its Envoy, on loopback and with the stand-in for Segment.
-    pub async fn start(self, segment: &Segment) -> Result<Envoy> {
+    pub async fn start(&self, segment: &Segment) -> Result<Envoy> {
         self.start_with(segment, Ok).await
     }
 
     /// The same, but for one change.
-    pub async fn start_with(self, segment: &Segment, change: impl FnOnce(Config) -> Result<Config>) -> Result<Envoy> {
-        let yaml = std::fs::read_to_string(self.folder.path().join("envoy.yaml"))?;
+    pub async fn start_with(&self, segment: &Segment, change: impl FnOnce(Config) -> Result<Config>) -> Result<Envoy> {
+        let yaml = std::fs::read_to_string(self.folder.path().join(self.config))?;
         let mut config = Config::from_yaml(&yaml)?;
-        let module = text(config.get(&format!("{PLUGIN}/vm_config/code/local/filename"))?)?;
-        let module = self.folder.path().join(module);
-        config = config.module(&module)?;
+        if self.config == "envoy.yaml" {
+            let module = text(config.get(&format!("{PLUGIN}/vm_config/code/local/filename"))?)?;
+            let module = self.folder.path().join(module);
+            config = config.module(&module)?;
+        }
         if let Some(at) = self.command.iter().position(|argument| argument == "--config-yaml") {
             let added: Value = serde_yaml_ng::from_str(self.command.get(at + 1).context("nothing is added")?)?;
             config = config.edit(|whole| merge(whole, added));
         }
-        Envoy::start(change(config.on_loopback()?.upstream(segment)?)?, self.options).await
+        Envoy::start(change(config.on_loopback()?.upstream(segment)?)?, self.options.clone()).await
     }
+}
+
+/// Writes the files of a volume as the kubelet does: each is a link into a folder that a link names, which a change replaces.
+fn project(at: &Path, files: &BTreeMap<String, String>) -> Result<()> {
+    let earlier = std::fs::read_link(at.join("..data")).ok();
+    let folder = tempfile::Builder::new().prefix("..").tempdir_in(at)?.keep();
+    for (name, content) in files {
+        std::fs::write(folder.join(name), content)?;
+        if earlier.is_none() {
+            symlink(Path::new("..data").join(name), at.join(name))?;
+        }
+    }
+    symlink(folder.file_name().context("a name")?, at.join("..data_tmp"))?;
+    std::fs::rename(at.join("..data_tmp"), at.join("..data"))?;
+    earlier.map_or(Ok(()), |earlier| Ok(std::fs::remove_dir_all(at.join(earlier))?))
 }
 
 /// Adds to a configuration as Envoy's `--config-yaml` does.

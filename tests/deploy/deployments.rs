@@ -2,17 +2,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use anyhow::{Context, Result};
+use base64ct::{Base64, Encoding};
 use sandbox::envoy::{Config, Envoy, Options, Shell};
+use sandbox::{image, workspace_root};
 use sandbox::segment::{Behaviour, Segment};
 use sandbox::stigg::Webhook;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tests::edge::*;
 use tests::manifests::*;
+use tests::tools::tool;
 use tokio::io::AsyncReadExt;
 
-use crate::container::{self, Container};
+use crate::container::{self, Container, Secret};
 use crate::{envoy_gateway, istio};
 
 /// The secrets that a manifest can refer to, by their key in the Kubernetes Secret.
@@ -253,7 +259,7 @@ async fn only_the_head_of_a_rejected_event_reaches_segment(config: Config, optio
 }
 
 /// A container starts unchanged, and its Envoy follows envoy.yaml.
-async fn runs(container: Container) -> Result<Edge> {
+async fn runs(container: &Container) -> Result<Edge> {
     let output = container.validate()?;
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && !said.contains("[error]"), "{said}");
@@ -266,12 +272,55 @@ async fn runs(container: Container) -> Result<Edge> {
     Ok(edge)
 }
 
+/// The Secret that the page on deployment makes.
+fn secret(write_key: &str, webhook_secrets: &str) -> Result<Secret> {
+    let page = std::fs::read_to_string(workspace_root().join("docs/deployment.md"))?.replace("\\\n", "");
+    let made = page.lines().find(|line| line.starts_with("kubectl create secret generic")).context("no command")?;
+    let mut shell = tool("sh")?;
+    shell.args(["-c", &format!("{made} --dry-run=client --output=json")]);
+    let output = shell.env("SEGMENT_WRITE_KEY", write_key).env("STIGG_WEBHOOK_SECRET", webhook_secrets).output()?;
+    let secret: Value = serde_json::from_slice(&output.stdout).with_context(|| format!("{output:?}"))?;
+    let data = secret["data"].as_object().context("no data")?;
+    data.iter()
+        .map(|(key, value)| {
+            Ok((key.clone(), String::from_utf8(Base64::decode_vec(value.as_str().context("a text")?)?)?))
+        })
+        .collect()
+}
+
+/// The image of the modules with what was built for this machine, unpacked.
+fn modules() -> Result<TempDir> {
+    let (folder, layout) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let target = workspace_root().join("target");
+    let processor = image::Processor {
+        name: "amd64",
+        library: target.join("native/libstigg_segment.so"),
+        copy: target.join("copy").join(std::env::consts::ARCH).join("copy"),
+    };
+    let wasm = Config::shipped()?.module_file()?;
+    image::write_modules(&wasm, &[processor], env!("CARGO_PKG_VERSION"), layout.path())?;
+    crate::image::unpack(layout.path(), folder.path())?;
+    Ok(folder)
+}
+
 #[tokio::test]
-async fn the_container_on_kubernetes_runs_what_is_shipped() -> Result<()> {
-    let manifests = Manifests::kubernetes()?;
+async fn the_pod_of_the_chart_runs_what_is_shipped() -> Result<()> {
+    if reads_no_secrets_from_files().await? {
+        return Ok(());
+    }
+    let (secret, image) = (secret(WRITE_KEY, &[SECRET, PREVIOUS_SECRET].join("\n"))?, modules()?);
+    for values in RENDERINGS {
+        let container = Container::of_deployment(&Manifests::chart(values)?, &secret, image.path())?;
+        let output = container.validate()?;
+        assert!(output.status.success(), "{values:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    // The dynamic module, from a volume.
+    runs(&Container::of_deployment(&Manifests::chart(RENDERINGS[1])?, &secret, image.path())?).await?;
+    let manifests = Manifests::chart(&[])?;
     let pod = &manifests.the("Deployment")?["spec"]["template"]["spec"];
+    let started = Container::of_deployment(&manifests, &secret, image.path())?;
+    let edge = runs(&started).await?;
     let container = &pod["containers"][0];
-    let edge = runs(Container::of_deployment(&manifests, environment(container)?)?).await?;
 
     let [ports, metrics] = &each(&container["ports"]).collect::<Vec<_>>()[..] else { panic!("{container}") };
     assert_eq!(ports["containerPort"], container::port()?);
@@ -307,18 +356,63 @@ async fn the_container_on_kubernetes_runs_what_is_shipped() -> Result<()> {
     assert!(grace > seconds.parse::<u64>()? + container::stop_seconds()?, "killed while it drains");
     let heap = container::largest_heap()?;
     assert!(bytes(&container["resources"]["limits"]["memory"])? > heap, "killed before Envoy sheds load");
-    let scaled = &manifests.the("HorizontalPodAutoscaler")?["spec"]["scaleTargetRef"];
-    assert_eq!(scaled["name"], manifests.the("Deployment")?["metadata"]["name"]);
+    let scaled = Manifests::chart(RENDERINGS[3])?;
+    assert_eq!(
+        scaled.the("HorizontalPodAutoscaler")?["spec"]["scaleTargetRef"]["name"],
+        scaled.the("Deployment")?["metadata"]["name"]
+    );
+    assert_eq!(scaled.the("Deployment")?["spec"]["replicas"], Value::Null, "the autoscaler sets it");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_change_of_the_secret_in_kubernetes_reaches_the_pod_without_a_failed_request() -> Result<()> {
+    if reads_no_secrets_from_files().await? {
+        return Ok(());
+    }
+    const NEW_SECRET: &str = "whsec-next-91c0";
+    const NEW_KEY: &str = "wkABCDEFGHIJKLMNOPQRSTUVWXYZ0123";
+    let image = modules()?;
+    let container =
+        Container::of_deployment(&Manifests::chart(&[])?, &secret(WRITE_KEY, SECRET)?, image.path())?;
+    let segment = Segment::start().await?;
+    let edge = Arc::new(Edge { envoy: container.start(&segment).await?, segment });
+    let rotated = Arc::new(AtomicBool::new(false));
+    let load: tokio::task::JoinHandle<Result<()>> = tokio::spawn({
+        let (edge, rotated) = (edge.clone(), rotated.clone());
+        async move {
+            loop {
+                let secret = if rotated.load(Relaxed) { NEW_SECRET } else { SECRET };
+                let reply = Webhook::new(EVENT).secret(secret).send(&edge.envoy.url(PATH)).await?;
+                anyhow::ensure!(reply.status == 200, "{reply:?}");
+            }
+        }
+    });
+    let status = async |secret| anyhow::Ok(Webhook::new(EVENT).secret(secret).send(&edge.envoy.url(PATH)).await?.status);
+    let has_new_key =
+        || edge.segment.calls().last().is_some_and(|call| call.write_key.as_deref() == Some(NEW_KEY));
+    for (write_key, secrets) in [(WRITE_KEY, [NEW_SECRET, SECRET].join("\n")), (NEW_KEY, NEW_SECRET.to_owned())] {
+        Container::change(container.folder(), &secret(write_key, &secrets)?)?;
+        eventually("the new secret is valid", async || Ok(status(NEW_SECRET).await? == 200)).await?;
+        rotated.store(true, Relaxed); // Stigg uses it from now on
+    }
+    eventually("the old secret is rejected", async || Ok(status(SECRET).await? == 401)).await?;
+    eventually("the new write key is used", async || Ok(has_new_key() || load.is_finished())).await?;
+    assert!(!load.is_finished(), "a request failed: {:?}", load.await);
+    load.abort();
     Ok(())
 }
 
 #[tokio::test]
 async fn connections_to_the_metrics_are_bounded_and_take_none_from_the_webhooks() -> Result<()> {
     const MOST: u64 = 16;
-    let manifests = Manifests::kubernetes()?;
-    let container = &manifests.the("Deployment")?["spec"]["template"]["spec"]["containers"][0];
+    if reads_no_secrets_from_files().await? {
+        return Ok(());
+    }
     let segment = Segment::start().await?;
-    let container = Container::of_deployment(&manifests, environment(container)?)?;
+    let image = modules()?;
+    let container =
+        Container::of_deployment(&Manifests::chart(&[])?, &secret(WRITE_KEY, SECRET)?, image.path())?;
     let envoy = container.start_with(&segment, |config| config.set(MOST_CONNECTIONS, json!(MOST + 4))).await?;
     let edge = Edge { envoy, segment };
     let metrics = edge.envoy.addr("metrics").context("no metrics")?;
@@ -340,7 +434,7 @@ async fn connections_to_the_metrics_are_bounded_and_take_none_from_the_webhooks(
 #[tokio::test]
 async fn the_container_of_docker_compose_runs_what_is_shipped() -> Result<()> {
     let service = &Manifests::read("compose.yaml")?.the_only()?["services"]["envoy"];
-    let edge = runs(Container::of_compose(service, container::from_environment(service, &SECRETS)?)?).await?;
+    let edge = runs(&Container::of_compose(service, container::from_environment(service, &SECRETS)?)?).await?;
     assert_eq!(service["ports"], json!([format!("${{PORT:-10000}}:{}", container::port()?)]));
 
     let grace = service["stop_grace_period"].as_str().and_then(|period| period.strip_suffix('s'));

@@ -1,12 +1,13 @@
 //! The OCI image of the filter: it is reproducible, a registry accepts it, and the module from the registry runs.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use flate2::read::GzDecoder;
 use sandbox::envoy::{Config, Options, validate, workspace_root};
 use sandbox::image;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tests::tools::run;
 
 use crate::registry::Registry;
@@ -24,6 +25,16 @@ fn manifest(layout: &Path) -> Result<Value> {
     let index: Value = serde_json::from_slice(&std::fs::read(layout.join("index.json"))?)?;
     assert_eq!(index["manifests"].as_array().map(Vec::len), Some(1));
     Ok(serde_json::from_slice(&blob(layout, &index["manifests"][0])?)?)
+}
+
+/// Writes the files of the layout's image, or of the first of its images, into a folder.
+pub fn unpack(layout: &Path, folder: &Path) -> Result<()> {
+    let mut manifest = manifest(layout)?;
+    if let Some(first) = manifest["manifests"].get(0) {
+        manifest = serde_json::from_slice(&blob(layout, first)?)?;
+    }
+    let layer = blob(layout, &manifest["layers"][0])?;
+    Ok(tar::Archive::new(GzDecoder::new(layer.as_slice())).unpack(folder)?)
 }
 
 /// The module in an image, found as Istio and Envoy Gateway find it: the `plugin.wasm` of the last layer, which must have the
@@ -59,28 +70,34 @@ fn the_same_module_gives_the_same_image() -> Result<()> {
 }
 
 #[test]
-fn the_native_image_has_the_library_for_each_processor() -> Result<()> {
+fn the_image_of_the_modules_has_them_for_each_processor() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let layout = folder.path().join("layout");
-    let libraries = ["amd64", "arm64"].map(|processor| (processor, folder.path().join(processor)));
-    for (processor, library) in &libraries {
-        std::fs::write(library, format!("the library for {processor}"))?;
+    let file = |name: &str| folder.path().join(name);
+    for name in ["wasm", "amd64.so", "arm64.so", "amd64", "arm64"] {
+        std::fs::write(file(name), format!("{name}'s"))?;
     }
-    let libraries = libraries.each_ref().map(|(processor, library)| (*processor, library.as_path()));
-    image::write_native(&libraries, VERSION, &layout)?;
+    let processors = ["amd64", "arm64"].map(|name| image::Processor {
+        name,
+        library: file(&format!("{name}.so")),
+        copy: file(name),
+    });
+    image::write_modules(&file("wasm"), &processors, VERSION, &layout)?;
     // skopeo chooses a processor as a cluster's nodes do.
-    for (processor, library) in libraries {
+    for processor in ["amd64", "arm64"] {
         let chosen = folder.path().join(format!("chosen-{processor}"));
         let from = format!("oci:{}:{VERSION}", layout.display());
         run("skopeo", ["--override-arch", processor, "copy", &from, &format!("oci:{}", chosen.display())])?;
-        let manifest = manifest(&chosen)?;
-        let layer = blob(&chosen, &manifest["layers"][0])?;
-        let mut files = tar::Archive::new(GzDecoder::new(layer.as_slice()));
-        let mut file = files.entries()?.next().context("no file")??;
-        assert_eq!(file.path()?, Path::new("libstigg_segment.so"));
-        let mut content = Vec::new();
-        std::io::Read::read_to_end(&mut file, &mut content)?;
-        assert_eq!(content, std::fs::read(library)?, "{processor}");
+        let unpacked = folder.path().join(format!("unpacked-{processor}"));
+        unpack(&chosen, &unpacked)?;
+        for (name, content) in [("stigg_segment.wasm", "wasm"), ("libstigg_segment.so", &format!("{processor}.so")), ("copy", processor)] {
+            assert_eq!(std::fs::read_to_string(unpacked.join(name))?, format!("{content}'s"), "{processor}");
+        }
+        // The user of a pod may read them all, and run the program.
+        let mode = |name: &str| Ok::<_, anyhow::Error>(std::fs::metadata(unpacked.join(name))?.permissions().mode() & 0o777);
+        assert_eq!((mode("copy")?, mode("stigg_segment.wasm")?, mode("libstigg_segment.so")?), (0o755, 0o644, 0o644));
+        let config: Value = serde_json::from_slice(&blob(&chosen, &manifest(&chosen)?["config"])?)?;
+        assert_eq!((&config["architecture"], &config["config"]["Entrypoint"]), (&json!(processor), &json!(["/copy"])));
     }
     Ok(())
 }

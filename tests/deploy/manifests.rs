@@ -1,9 +1,10 @@
 //! The manifests in deploy/: each matches the schema of its API, and they fit together.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
 
 use anyhow::{Context, Result};
-use sandbox::envoy::{ENVOY_VERSION, Shell, workspace_root};
+use sandbox::envoy::{Config, ENVOY_VERSION, HTTP_CONNECTION_MANAGER, Shell, workspace_root};
 use serde_json::{Value, json};
 use tests::manifests::*;
 use tests::tools::tool;
@@ -43,7 +44,7 @@ fn no_manifest_has_a_secret_in_it() -> Result<()> {
 /// A container's own security context comes before its pod's.
 #[test]
 fn every_container_has_as_few_rights_as_it_needs() -> Result<()> {
-    let mut containers = 0;
+    let mut containers = BTreeSet::new();
     for manifest in Manifests::for_clusters()?.0 {
         let pod = &manifest["spec"]["template"]["spec"];
         for container in ["initContainers", "containers"].iter().flat_map(|kind| each(&pod[kind])) {
@@ -60,10 +61,10 @@ fn every_container_has_as_few_rights_as_it_needs() -> Result<()> {
             ] {
                 assert_eq!(*context(field), expected, "{field} in {manifest}");
             }
-            containers += 1;
+            containers.insert(container["name"].as_str().context("a container has a name")?.to_owned());
         }
     }
-    assert_eq!(containers, 2, "one for Kubernetes, one for Istio");
+    assert_eq!(containers, ["envoy", "istio-proxy", "modules"].map(str::to_owned).into());
     let compose = Manifests::read("compose.yaml")?.the_only()?;
     for service in compose["services"].as_object().context("no services")?.values() {
         assert_eq!(service["read_only"], true);
@@ -97,6 +98,71 @@ fn the_page_creates_the_secrets_that_the_manifests_refer_to() -> Result<()> {
         let created = keys.get(reference["name"].as_str().context("no name")?).context("no such Secret")?;
         let there = reference["key"].as_str().is_some_and(|key| created.contains(key));
         assert!(there || reference["optional"] == true, "{reference}, of {created:?}");
+    }
+    let chart = Manifests::chart(&[])?;
+    let volumes = each(&chart.the("Deployment")?["spec"]["template"]["spec"]["volumes"]);
+    let mounted = &volumes.map(|volume| &volume["secret"]).find(|secret| secret.is_object()).context("no Secret")?;
+    let mounted_keys: BTreeSet<_> = every(mounted, "key").into_iter().filter_map(Value::as_str).collect();
+    let created = keys.get(mounted["secretName"].as_str().context("no name")?).context("no such Secret")?;
+    assert_eq!(created.iter().map(String::as_str).collect::<BTreeSet<_>>(), mounted_keys);
+    Ok(())
+}
+
+/// `envoy.yaml` is the one source: the chart changes only what its values change.
+#[test]
+fn the_configuration_in_the_chart_is_a_variant_of_envoy_yaml() -> Result<()> {
+    for (values, expressions, per_second) in [
+        (RENDERINGS[0], "", 800),
+        (RENDERINGS[1], "s/#native //; /#wasm$/d", 533),
+        (RENDERINGS[2], "s/#tls //", 800),
+        (RENDERINGS[3], "s/#global //; s/address: ratelimit,/address: ratelimit.stigg-segment.svc,/", 1000),
+        (RENDERINGS[4], "", 800),
+    ] {
+        let script = format!("s/#sds //; /#env/d; {expressions}");
+        let sed = Command::new("sed").args([&script, "envoy.yaml"]).current_dir(workspace_root()).output()?;
+        let variant = Config::from_yaml(std::str::from_utf8(&sed.stdout)?)?;
+        let own: Value = serde_json::from_str(variant.own_configuration()?)?;
+        let module = variant.module_file()?;
+        let bucket = json!({ "max_tokens": 2 * per_second, "tokens_per_fill": per_second, "fill_interval": "1s" });
+        let expected = variant
+            .set(&format!("{HTTP_CONNECTION_MANAGER}/http_filters/local_ratelimit/typed_config/token_bucket"), bucket)?
+            .plugin_configuration(own)?
+            .module(&std::path::Path::new("/opt/stigg-segment").join(module.file_name().context("a file")?))?;
+        let chart = Manifests::chart(values)?;
+        let rendered = Config::from_yaml(chart.the("ConfigMap")?["data"]["envoy.yaml"].as_str().context("a text")?)?;
+        assert!(rendered == expected, "{values:?}: {rendered}");
+    }
+    // The filter's own configuration is added to, quotes and all.
+    let chart = Manifests::chart(&["config.event_name.prefix=it's ", "source=eu", "segment.host=events.eu1.segmentapis.com"])?;
+    let text = chart.the("ConfigMap")?["data"]["envoy.yaml"].as_str().context("a text")?;
+    let own: Value = serde_json::from_str(Config::from_yaml(text)?.own_configuration()?)?;
+    assert_eq!((&own["event_name"]["prefix"], &own["source"]), (&json!("it's "), &json!("eu")));
+    assert!(own["write_key"]["filter_state"].is_string() && text.contains("address: events.eu1.segmentapis.com"));
+    Ok(())
+}
+
+#[test]
+fn helm_rejects_values_that_would_not_do_what_they_say() -> Result<()> {
+    for (values, message) in [
+        ("autoscaling.enabled=true", "autoscaling.enabled needs rateLimit.service"),
+        ("replica=3", "additional properties 'replica' not allowed"),
+        ("replicas=0", "minimum"),
+        ("shell=lua", "value must be one of"),
+        ("image.digest=latest", "does not match pattern"),
+        ("segment.host=example.com", "value must be one of"),
+        ("rateLimit.service=ratelimit", "does not match pattern"),
+    ] {
+        let error = Manifests::chart(&[values]).unwrap_err();
+        assert!(format!("{error:#}").contains(message), "{values}: {error:#}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_chart_has_no_lint() -> Result<()> {
+    for values in RENDERINGS {
+        let output = tool("helm")?.args(["lint", "--strict", "deploy/chart", "--set", &values.join(",")]).output()?;
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     }
     Ok(())
 }
@@ -176,18 +242,20 @@ fn the_images_are_of_the_version_that_is_tested() -> Result<()> {
     let istio = Manifests::read("istio.yaml")?;
     let gateway = Manifests::read("envoy-gateway.yaml")?;
     let native = Manifests::read_for(Shell::Native, "envoy-gateway.yaml")?;
-    let tag_of_native = concat!("/stigg-segment-filter-native:", env!("CARGO_PKG_VERSION"));
-    let image = every(native.the("EnvoyProxy")?, "reference")[0];
-    assert!(image.as_str().is_some_and(|image| image.ends_with(tag_of_native)), "{image}");
+    let tag_of_modules = concat!("/stigg-segment-filter-modules:", env!("CARGO_PKG_VERSION"));
+    let chart = Manifests::chart(&[])?;
+    let pod = &chart.the("Deployment")?["spec"]["template"]["spec"];
+    for image in [every(native.the("EnvoyProxy")?, "reference")[0], &pod["initContainers"][0]["image"]] {
+        assert!(image.as_str().is_some_and(|image| image.ends_with(tag_of_modules)), "{image}");
+    }
     for url in [
         &istio.the("WasmPlugin")?["spec"]["url"],
         &gateway.the("EnvoyExtensionPolicy")?["spec"]["wasm"][0]["code"]["image"]["url"],
     ] {
         assert!(url.as_str().is_some_and(|url| url.ends_with(tag)), "{url}");
     }
-    for file in ["compose.yaml", "kubernetes/deployment.yaml"] {
-        let manifest = Manifests::read(file)?.the_only()?;
-        assert_eq!(every(&manifest, "image"), [&json!(format!("envoyproxy/envoy:v{ENVOY_VERSION}"))], "{file}");
-    }
+    let compose = Manifests::read("compose.yaml")?.the_only()?;
+    let envoy = json!(format!("envoyproxy/envoy:v{ENVOY_VERSION}"));
+    assert_eq!([every(&compose, "image")[0], &pod["containers"][0]["image"]], [&envoy, &envoy]);
     Ok(())
 }

@@ -10,8 +10,9 @@ const ENVOY: &str = "envoy.yaml";
 const ISTIO: &str = "deploy/istio.yaml";
 const GATEWAY: &str = "deploy/envoy-gateway.yaml";
 const COMPOSE: &str = "deploy/compose.yaml";
-const KUBERNETES: &str = "deploy/kubernetes/deployment.yaml";
-const REPLICAS: &str = "deploy/kubernetes/availability.yaml";
+const CHART: &str = "deploy/chart/values.yaml";
+const POD: &str = "deploy/chart/templates/deployment.yaml";
+const RATE_LIMIT: &str = "deploy/ratelimit.yaml";
 const RUN_ENVOY: &str = "deploy/run-envoy";
 const UNIT: &str = "deploy/stigg-envoy.service";
 const ALERTS: &str = "deploy/alerts.yaml";
@@ -23,7 +24,6 @@ const DEPLOYMENT: &str = "docs/deployment.md";
 const DESIGN: &str = "docs/design.md";
 const OPERATIONS: &str = "docs/operations.md";
 const CHANGELOG: &str = "CHANGELOG.md";
-const TOOLS: &str = "tests/tools";
 
 /// A name, a value, and the places that state the value: a file, and the words around the number, which is the `…`.
 type Fact = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
@@ -173,6 +173,11 @@ const NUMBERS: &[Fact] = &[
     ("webhooks per second", "1,000", &[
         (ENVOY, "tokens_per_fill: …,"),
         (ENVOY, "Segment advises at most … requests a second"),
+        (CHART, "perSecond: …"),
+        (CHART, "Segment advises at most … requests a second"),
+        (RATE_LIMIT, "requests_per_unit: …"),
+        (RATE_LIMIT, "Segment advises at most … requests a second"),
+        ("deploy/chart/templates/_helpers.tpl", "tokens_per_fill: …, fill_interval: 1s }\" $bucket"),
         (DEPLOYMENT, "limit of … webhooks a second"),
         (OPERATIONS, "accepts … webhooks a second"),
         (OPERATIONS, "maps far more than … events a second"),
@@ -184,7 +189,7 @@ const NUMBERS: &[Fact] = &[
     ("largest heap of Envoy", "1 GiB", &[(ENVOY, "max_heap_size_bytes: …")]),
     ("memory of a container", "1536 MiB", &[
         (COMPOSE, "mem_limit: …"),
-        (KUBERNETES, "limits: { memory: … }"),
+        (CHART, "limits: { memory: … }"),
         (UNIT, "MemoryMax=…"),
     ]),
     ("longest drain", "30 s", &[
@@ -192,7 +197,7 @@ const NUMBERS: &[Fact] = &[
         (RUN_ENVOY, "the longest wait (default …;"),
         (UNIT, "run-envoy waits up to … for"),
         (COMPOSE, "run-envoy waits up to … for"),
-        (KUBERNETES, "preStop and run-envoy's … together"),
+        (POD, "preStop and run-envoy's … together"),
         (OPERATIONS, "Allow it …."),
     ]),
     ("time for Envoy to end", "5 s", &[
@@ -201,16 +206,17 @@ const NUMBERS: &[Fact] = &[
         (OPERATIONS, "Envoy has … to end"),
     ]),
     ("fewest replicas", "2", &[
-        (REPLICAS, "minReplicas: …"),
+        (CHART, "between them (docs/operations.md#scale). replicas: …"),
+        (CHART, "minReplicas: …"),
         (ISTIO, "replicas: …"),
         (GATEWAY, "minReplicas: …"),
     ]),
     ("most replicas", "10", &[
-        (REPLICAS, "maxReplicas: …"),
+        (CHART, "maxReplicas: …"),
         (GATEWAY, "maxReplicas: …"),
     ]),
     ("percent of CPU that adds a replica", "60", &[
-        (REPLICAS, "averageUtilization: …"),
+        (CHART, "targetCPUUtilizationPercentage: …"),
         (GATEWAY, "averageUtilization: …"),
     ]),
     ("longest messageId", "100", &[
@@ -221,11 +227,6 @@ const NUMBERS: &[Fact] = &[
     ("port for webhooks", "10,000", &[
         (ENVOY, "address: 0.0.0.0, port_value: …"),
         ("sandbox/src/commands/send.rs", "\"http://127.0.0.1:…{PATH}\""),
-    ]),
-    ("kubectl that can render the manifests: 1.", "22", &[
-        (DEPLOYMENT, "with kubectl 1.… or later"),
-        (TOOLS, "by kubectl 1.… or later"),
-        (TOOLS, "(BASH_REMATCH[1] >= …))"),
     ]),
 ];
 

@@ -1,4 +1,4 @@
-//! The manifests of deploy/, as kubectl and docker compose read them.
+//! The manifests of deploy/, as kubectl, helm and docker compose read them.
 
 use anyhow::{Context, Result, ensure};
 use sandbox::envoy::{Shell, variant, workspace_root};
@@ -6,6 +6,15 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::tools;
+
+/// The values that the tests render the chart with.
+pub const RENDERINGS: [&[&str]; 5] = [
+    &[],
+    &["shell=native", "image.volume=true", "replicas=3"],
+    &["tls.secretName=certificate", "service.type=LoadBalancer", "service.port=443", "imagePullSecrets[0].name=pull"],
+    &["autoscaling.enabled=true", "rateLimit.service=ratelimit.stigg-segment.svc:8081"],
+    &["serviceMonitor.enabled=true", "prometheusRule.enabled=true", "prometheusRule.labels.release=prometheus"],
+];
 
 /// The documents of a file.
 #[derive(Debug)]
@@ -23,39 +32,31 @@ impl Manifests {
         Self::parse(&variant(shell, &text)).context(file.to_owned())
     }
 
-    /// deploy/kubernetes, as kubectl renders it.
-    pub fn kubernetes() -> Result<Self> {
-        Self::rendered("deploy/kubernetes")
+    /// The chart, as helm renders it with these values: `tls.secretName=certificate`.
+    pub fn chart(values: &[&str]) -> Result<Self> {
+        let values = values.join(",");
+        let chart = ["template", "stigg-segment", "deploy/chart", "--namespace", "stigg-segment", "--set", &values];
+        Self::parse(&tools::run("helm", chart)?).with_context(|| format!("with {values}"))
     }
 
-    /// What kubectl makes of a folder.
-    fn rendered(folder: &str) -> Result<Self> {
-        Self::parse(&tools::run("kubectl", ["kustomize", "--load-restrictor", "LoadRestrictionsNone", folder])?)
-            .context(folder.to_owned())
-    }
-
-    /// All manifests for a cluster in deploy/. Other YAML files have documents without `apiVersion` and `kind`.
+    /// All manifests for a cluster in deploy/, and the chart in each of [`RENDERINGS`]. Other YAML files have documents
+    /// without `apiVersion` and `kind`.
     pub fn for_clusters() -> Result<Self> {
-        let (mut manifests, mut folders) = (Vec::new(), vec![workspace_root().join("deploy")]);
-        while let Some(folder) = folders.pop() {
-            for entry in std::fs::read_dir(folder)? {
-                let path = entry?.path();
-                let name = path.to_str().context("a path in UTF-8")?;
-                let found = if path.join("kustomization.yaml").exists() {
-                    Self::rendered(name)?
-                } else if path.is_dir() {
-                    folders.push(path);
-                    continue;
-                } else if name.ends_with(".yaml") {
-                    Self::parse(&std::fs::read_to_string(&path)?).context(name.to_owned())?
-                } else {
-                    continue;
-                };
+        let mut manifests = Vec::new();
+        for entry in std::fs::read_dir(workspace_root().join("deploy"))? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "yaml") {
+                let found = Self::parse(&std::fs::read_to_string(&path)?).context(path.display().to_string())?;
                 let is_manifest = |document: &Value| ["apiVersion", "kind"].iter().any(|key| document[key].is_string());
                 if found.0.iter().any(is_manifest) {
                     manifests.extend(found.0);
                 }
             }
+        }
+        for values in RENDERINGS {
+            let rendered = Self::chart(values)?.0;
+            let new: Vec<_> = rendered.into_iter().filter(|manifest| !manifests.contains(manifest)).collect();
+            manifests.extend(new);
         }
         Ok(Self(manifests))
     }

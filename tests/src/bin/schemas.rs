@@ -1,5 +1,5 @@
 //! `make schemas`: writes `tests/schemas` anew from the published definitions of the kinds in deploy/. It needs Go, whose
-//! module proxy has the definitions, Python and kubectl; the tests need only the files.
+//! module proxy has the definitions, Python and helm; the tests need only the files.
 
 use std::fs;
 use std::path::Path;
@@ -13,13 +13,14 @@ use tempfile::TempDir;
 use tests::manifests::{Manifests, each, every, schema_of};
 
 /// Modules of Go, and the folders in them with custom resource definitions.
-const MODULES: [(&str, &[&str]); 2] = [
+const MODULES: [(&str, &[&str]); 3] = [
     // It also contains the Gateway API.
     (
         "github.com/envoyproxy/gateway@v1.9.0",
         &["charts/gateway-helm/charts/crds/crds", "charts/gateway-helm/charts/crds/crds/generated"],
     ),
     ("istio.io/api@v1.31.0", &["kubernetes"]),
+    ("github.com/prometheus-operator/prometheus-operator@v0.85.0", &["example/prometheus-operator-crd"]),
 ];
 /// The Python package with the schemas of Kubernetes' kinds, and its version, which is that of Kubernetes.
 const KUBERNETES: (&str, &str) = ("kubernetes-validate", "1.37.0");
