@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use anyhow::{Context, Result};
 use base64ct::{Base64, Encoding};
 use sandbox::envoy::{Config, Envoy, Options, Shell};
-use sandbox::{image, workspace_root};
 use sandbox::segment::{Behaviour, Segment};
 use sandbox::stigg::Webhook;
+use sandbox::{image, workspace_root};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::edge::*;
@@ -373,28 +373,34 @@ async fn a_change_of_the_secret_in_kubernetes_reaches_the_pod_without_a_failed_r
     const NEW_SECRET: &str = "whsec-next-91c0";
     const NEW_KEY: &str = "wkABCDEFGHIJKLMNOPQRSTUVWXYZ0123";
     let image = modules()?;
-    let container =
-        Container::of_deployment(&Manifests::chart(&[])?, &secret(WRITE_KEY, SECRET)?, image.path())?;
+    let container = Container::of_deployment(&Manifests::chart(&[])?, &secret(WRITE_KEY, SECRET)?, image.path())?;
     let segment = Segment::start().await?;
     let edge = Arc::new(Edge { envoy: container.start(&segment).await?, segment });
-    let rotated = Arc::new(AtomicBool::new(false));
+    let (rotated, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let load: tokio::task::JoinHandle<Result<()>> = tokio::spawn({
-        let (edge, rotated) = (edge.clone(), rotated.clone());
+        let (edge, rotated, answered) = (edge.clone(), rotated.clone(), answered.clone());
         async move {
             loop {
                 let secret = if rotated.load(Relaxed) { NEW_SECRET } else { SECRET };
                 let reply = Webhook::new(EVENT).secret(secret).send(&edge.envoy.url(PATH)).await?;
                 anyhow::ensure!(reply.status == 200, "{reply:?}");
+                answered.fetch_add(1, Relaxed);
             }
         }
     });
-    let status = async |secret| anyhow::Ok(Webhook::new(EVENT).secret(secret).send(&edge.envoy.url(PATH)).await?.status);
-    let has_new_key =
-        || edge.segment.calls().last().is_some_and(|call| call.write_key.as_deref() == Some(NEW_KEY));
+    let status =
+        async |secret| anyhow::Ok(Webhook::new(EVENT).secret(secret).send(&edge.envoy.url(PATH)).await?.status);
+    let some_more = async || {
+        let enough = answered.load(Relaxed) + 50;
+        eventually("50 more answers", async || Ok(answered.load(Relaxed) >= enough || load.is_finished())).await
+    };
+    let has_new_key = || edge.segment.calls().last().is_some_and(|call| call.write_key.as_deref() == Some(NEW_KEY));
     for (write_key, secrets) in [(WRITE_KEY, [NEW_SECRET, SECRET].join("\n")), (NEW_KEY, NEW_SECRET.to_owned())] {
         Container::change(container.folder(), &secret(write_key, &secrets)?)?;
         eventually("the new secret is valid", async || Ok(status(NEW_SECRET).await? == 200)).await?;
+        some_more().await?;
         rotated.store(true, Relaxed); // Stigg uses it from now on
+        some_more().await?;
     }
     eventually("the old secret is rejected", async || Ok(status(SECRET).await? == 401)).await?;
     eventually("the new write key is used", async || Ok(has_new_key() || load.is_finished())).await?;
@@ -411,8 +417,7 @@ async fn connections_to_the_metrics_are_bounded_and_take_none_from_the_webhooks(
     }
     let segment = Segment::start().await?;
     let image = modules()?;
-    let container =
-        Container::of_deployment(&Manifests::chart(&[])?, &secret(WRITE_KEY, SECRET)?, image.path())?;
+    let container = Container::of_deployment(&Manifests::chart(&[])?, &secret(WRITE_KEY, SECRET)?, image.path())?;
     let envoy = container.start_with(&segment, |config| config.set(MOST_CONNECTIONS, json!(MOST + 4))).await?;
     let edge = Edge { envoy, segment };
     let metrics = edge.envoy.addr("metrics").context("no metrics")?;

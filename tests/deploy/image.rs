@@ -90,11 +90,14 @@ fn the_image_of_the_modules_has_them_for_each_processor() -> Result<()> {
         run("skopeo", ["--override-arch", processor, "copy", &from, &format!("oci:{}", chosen.display())])?;
         let unpacked = folder.path().join(format!("unpacked-{processor}"));
         unpack(&chosen, &unpacked)?;
-        for (name, content) in [("stigg_segment.wasm", "wasm"), ("libstigg_segment.so", &format!("{processor}.so")), ("copy", processor)] {
+        for (name, content) in
+            [("stigg_segment.wasm", "wasm"), ("libstigg_segment.so", &format!("{processor}.so")), ("copy", processor)]
+        {
             assert_eq!(std::fs::read_to_string(unpacked.join(name))?, format!("{content}'s"), "{processor}");
         }
         // The user of a pod may read them all, and run the program.
-        let mode = |name: &str| Ok::<_, anyhow::Error>(std::fs::metadata(unpacked.join(name))?.permissions().mode() & 0o777);
+        let mode =
+            |name: &str| Ok::<_, anyhow::Error>(std::fs::metadata(unpacked.join(name))?.permissions().mode() & 0o777);
         assert_eq!((mode("copy")?, mode("stigg_segment.wasm")?, mode("libstigg_segment.so")?), (0o755, 0o644, 0o644));
         let config: Value = serde_json::from_slice(&blob(&chosen, &manifest(&chosen)?["config"])?)?;
         assert_eq!((&config["architecture"], &config["config"]["Entrypoint"]), (&json!(processor), &json!(["/copy"])));
@@ -112,7 +115,10 @@ async fn the_image_from_a_registry_holds_the_module_and_it_runs() -> Result<()> 
 
     // As the page on deployment says.
     let page = std::fs::read_to_string(workspace_root().join("docs/deployment.md"))?;
-    let command = page.lines().find_map(|line| line.trim().strip_prefix("skopeo copy ")).context("no skopeo copy")?;
+    let command = page
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("skopeo copy ").filter(|rest| rest.starts_with("oci")))
+        .context("no skopeo copy")?;
     let [from, to] = command.split(' ').collect::<Vec<_>>()[..] else { panic!("{command}") };
     let from = from.replace("target/image", &sent.to_string_lossy());
     let there = to.replace("registry.example.com", registry.address());

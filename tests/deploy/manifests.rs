@@ -133,7 +133,8 @@ fn the_configuration_in_the_chart_is_a_variant_of_envoy_yaml() -> Result<()> {
         assert!(rendered == expected, "{values:?}: {rendered}");
     }
     // The filter's own configuration is added to, quotes and all.
-    let chart = Manifests::chart(&["config.event_name.prefix=it's ", "source=eu", "segment.host=events.eu1.segmentapis.com"])?;
+    let chart =
+        Manifests::chart(&["config.event_name.prefix=it's ", "source=eu", "segment.host=events.eu1.segmentapis.com"])?;
     let text = chart.the("ConfigMap")?["data"]["envoy.yaml"].as_str().context("a text")?;
     let own: Value = serde_json::from_str(Config::from_yaml(text)?.own_configuration()?)?;
     assert_eq!((&own["event_name"]["prefix"], &own["source"]), (&json!("it's "), &json!("eu")));

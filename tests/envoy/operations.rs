@@ -46,6 +46,7 @@ fn replace(folder: &Path, file: &str, content: &str) -> Result<()> {
 /// The expressions that the first comment of envoy.yaml gives for its variants.
 const TLS: &[&str] = &["s/#tls //"];
 const SDS: &[&str] = &["s/#sds //", "/#env/d"];
+const GLOBAL: &[&str] = &["s/#global //"];
 const NATIVE: &[&str] = &["s/#native //", "/#wasm$/d"];
 
 /// envoy.yaml after the sed commands for these variants.
@@ -78,12 +79,14 @@ fn secrets_from_files(etc: &TempDir, segment: &Segment) -> Result<Config> {
 #[tokio::test]
 async fn every_combination_of_the_variants_is_valid() -> Result<()> {
     let etc = etc_envoy()?;
-    for (tls, sds) in [(false, false), (true, false), (false, true), (true, true)] {
+    let one_at_a_time = [(false, false, false), (true, false, false), (false, true, false), (false, false, true)];
+    for (tls, sds, global) in one_at_a_time.into_iter().chain([(true, true, true)]) {
         if sds && reads_no_secrets_from_files().await? {
             continue;
         }
         let native = shell() == Shell::Native;
-        let chosen = [(tls, TLS), (sds, SDS), (native, NATIVE)].into_iter().filter(|(chosen, _)| *chosen);
+        let chosen =
+            [(tls, TLS), (sds, SDS), (global, GLOBAL), (native, NATIVE)].into_iter().filter(|(chosen, _)| *chosen);
         let chosen: Vec<_> = chosen.map(|(_, expressions)| expressions).collect();
         let config = rendered(&chosen, &etc)?;
         let opinion = validate(config.clone(), if sds { Options::default() } else { options() }).await?;
@@ -92,6 +95,7 @@ async fn every_combination_of_the_variants_is_valid() -> Result<()> {
         for (part, is_there) in [
             ("DownstreamTlsContext", tls),
             ("generic_secret", sds),
+            ("filters.http.ratelimit", global),
             ("STIGG_WEBHOOK_SECRET", !sds),
             ("wasmcustom", !native),
             ("extensions.filters.http.wasm", !native),
@@ -102,7 +106,7 @@ async fn every_combination_of_the_variants_is_valid() -> Result<()> {
         }
         // Without a write key that the filter knows, the configuration names the source.
         assert_eq!(config.own_configuration()?.contains(r#""source""#), sds);
-        if !tls && !sds {
+        if !tls && !sds && !global {
             assert_eq!(config, Config::from_yaml(&Config::text(shell())?)?, "the sandbox runs another variant");
         }
     }
@@ -138,6 +142,25 @@ async fn too_many_webhooks_at_once_are_told_to_come_back() -> Result<()> {
     assert_eq!((reply.status, &reply.json()["code"]), (429, &json!("rate_limited")));
     assert_eq!((reply.header("retry-after"), reply.header("content-type")), (Some("1"), Some("application/json")));
     assert_eq!(edge.segment.calls().len(), 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_the_rate_limit_service_webhooks_go_on() -> Result<()> {
+    let (etc, segment) = (etc_envoy()?, Segment::start().await?);
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port(); // nobody listens when it is dropped
+    let config = variant(GLOBAL, &etc, &segment)?.edit(|config| {
+        let service = &mut config["static_resources"]["clusters"][2]["load_assignment"]["endpoints"][0];
+        service["lb_endpoints"][0]["endpoint"]["address"]["socket_address"] =
+            json!({ "address": "127.0.0.1", "port_value": nobody });
+    });
+    let edge = Edge { envoy: Envoy::start(config, options()).await?, segment };
+    for _ in 0..3 {
+        assert_eq!(edge.send_event(EVENT).await?.status, 200);
+    }
+    assert_eq!(edge.envoy.stat("cluster.segment.ratelimit.error").await?, 3, "it was asked for each call");
+    assert_eq!(edge.send_event(CATALOG_EVENT).await?.status, 204);
+    assert_eq!(edge.envoy.stat("cluster.segment.ratelimit.error").await?, 3, "and for nothing else");
     Ok(())
 }
 
