@@ -88,6 +88,15 @@ impl HttpContext for Request {
     }
 }
 
+/// The host deletes a request's context when the request has ended.
+impl Drop for Request {
+    fn drop(&mut self) {
+        if let Some(warning) = self.stream.on_end() {
+            warn!("{warning}");
+        }
+    }
+}
+
 impl From<Action> for types::Action {
     fn from(action: Action) -> Self {
         match action {

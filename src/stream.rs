@@ -37,12 +37,14 @@ pub struct Stream {
     filter: Option<Filter>,
     /// How much of the body has come, in bytes. The trailers callback has no other way to know.
     body_size: usize,
+    /// Whether the headers are held, and the host has not gone on to the body.
+    held: bool,
 }
 
 impl Stream {
     /// Waits for a request's headers.
     pub fn new(config: Option<Arc<Config>>) -> Self {
-        Stream { filter: config.map(Filter::new), body_size: 0 }
+        Stream { filter: config.map(Filter::new), body_size: 0, held: false }
     }
 
     /// The request's headers have come. With `end_of_stream`, nothing follows them.
@@ -55,12 +57,14 @@ impl Stream {
         if let Some(warning) = self.filter.as_mut().and_then(Filter::warning) {
             host.log_warning(&warning);
         }
+        self.held = matches!(step, Step::Wait);
         self.perform(host, step)
     }
 
     /// More of the body has come: `size` bytes in all.
     pub fn on_request_body(&mut self, host: &mut impl Host, size: usize, end_of_stream: bool) -> Action {
         self.body_size = size;
+        self.held = false;
         if end_of_stream {
             let action = self.complete(host);
             return counted(host, action);
@@ -71,11 +75,20 @@ impl Stream {
 
     /// The request's trailers have come. The body callback has not been told the end then.
     pub fn on_request_trailers(&mut self, host: &mut impl Host) -> Action {
+        self.held = false;
         let action = self.complete(host);
         if action == Action::Continue && host.remove_request_trailers().is_err() {
             return self.fail(host);
         }
         counted(host, action)
+    }
+
+    /// The request has ended. What to tell the operator, if the host did not go on to its body.
+    pub fn on_end(&self) -> Option<&'static str> {
+        self.held.then_some(
+            "a webhook ended while its headers were held, and nothing of its body came; if this happens to every webhook, \
+             set allow_on_headers_stop_iteration to true beside the plugin's configuration, as in envoy.yaml",
+        )
     }
 
     fn complete(&mut self, host: &mut impl Host) -> Action {

@@ -18,8 +18,8 @@ pub const WEBHOOK_SECRET: &str = "webhook_secret";
 /// The variable that holds the write key by default.
 const WRITE_KEY_VARIABLE: &str = "SEGMENT_WRITE_KEY";
 
-/// The variable that holds the webhook secret by default.
-const WEBHOOK_SECRET_VARIABLE: &str = "STIGG_WEBHOOK_SECRET";
+/// The variables that hold the webhook secret by default. The second one is for a rotation.
+const WEBHOOK_SECRET_VARIABLES: [&str; 2] = ["STIGG_WEBHOOK_SECRET", "STIGG_WEBHOOK_SECRET_PREVIOUS"];
 
 /// Takes the place of a variable's name that may be a secret.
 const HIDDEN: &str = "(not repeated: this does not look like a variable's name and may be a secret)";
@@ -68,7 +68,7 @@ pub fn verification(
     warnings: &mut Vec<String>,
 ) -> Result<Verification, Error> {
     let secrets = match field {
-        None => one_of_these(WEBHOOK_SECRET, &[WEBHOOK_SECRET_VARIABLE.to_owned()], env)?,
+        None => one_of_these(WEBHOOK_SECRET, &WEBHOOK_SECRET_VARIABLES.map(str::to_owned), env)?,
         Some(field) if field.as_text().as_deref() == Some("unverified") => {
             warnings.push(format!("{WEBHOOK_SECRET}: \"unverified\" lets in everyone who reaches the listener"));
             return Ok(Verification::Unverified);
@@ -139,14 +139,16 @@ fn one_of_these(field: &str, names: &[String], env: &Variables<'_>) -> Result<Ve
         }
     }
     if secrets.is_empty() {
-        let visible = match env.shell {
-            Shell::Wasm => " and list it in vm_config.environment_variables.host_env_keys",
-            Shell::Native => "",
+        let (are_unset, one) = match names.len() {
+            1 => ("the environment variable{} is not set", "it"),
+            _ => ("none of the environment variables{} is set", "one"),
         };
-        return Err(Error::new(format!(
-            "{field}: the environment variable{} is not set; set it for Envoy{visible}",
-            shown(&names.iter().collect::<Vec<_>>())
-        )));
+        let are_unset = are_unset.replace("{}", &shown(&names.iter().collect::<Vec<_>>()));
+        let visible = match env.shell {
+            Shell::Wasm => format!(" and list {one} in vm_config.environment_variables.host_env_keys"),
+            Shell::Native => String::new(),
+        };
+        return Err(Error::new(format!("{field}: {are_unset}; set {one} for Envoy{visible}")));
     }
     Ok(secrets)
 }

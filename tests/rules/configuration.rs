@@ -239,7 +239,7 @@ fn a_wrong_configuration_is_rejected_in_one_line_that_names_the_field_or_variabl
         (r#"{"write_key": {"value": ""}}"#, "write_key: the value is empty"),
         (
             r#"{"webhook_secret": {"env": ["UNSET", "EMPTY"]}}"#,
-            "webhook_secret: the environment variable UNSET, EMPTY is not set; ",
+            "webhook_secret: none of the environment variables UNSET, EMPTY is set; ",
         ),
         (r#"{"webhook_secret": {"env": "UNSET"}}"#, "webhook_secret: the environment variable UNSET is not set; "),
         (
