@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::Result;
-use sandbox::envoy::{Config, Envoy, FILTER_MISSING, HTTP_CONNECTION_MANAGER, ROUTE, Shell};
+use anyhow::{Context, Result};
+use sandbox::envoy::{Config, Envoy, FILTER_MISSING, HTTP_CONNECTION_MANAGER, ROUTE, SEGMENT_CLUSTER, Shell};
 use sandbox::segment::{Behaviour, Segment};
 use sandbox::stigg::Webhook;
 use serde_json::{Value, json};
 use stigg_segment::reply::{Ignored, Rejection};
 use tests::edge::*;
+use tests::pages::read;
 
 /// The filter's counters in Prometheus' format, by name and labels.
 async fn counters(envoy: &Envoy) -> Result<BTreeMap<String, u64>> {
@@ -180,25 +181,65 @@ fn at_once(config: Config) -> Result<Config> {
     config.set(&format!("{ROUTE}/route/retry_policy/retry_back_off/base_interval"), json!("0.01s"))
 }
 
+/// The counters that the alert about a Segment without an answer adds up.
+fn of_the_alert() -> Result<Vec<String>> {
+    let alerts = read("deploy/alerts.yaml")?;
+    let (_, rule) = alerts.split_once("alert: StiggSegmentUnreachable").context("the alert is gone")?;
+    let expression = rule.lines().find(|line| line.trim().starts_with("expr: ")).context("no expression")?;
+    let names = expression.split("increase(envoy_cluster_").skip(1).filter_map(|rest| rest.split_once('{'));
+    let names: Vec<_> = names.map(|(name, _)| name.to_owned()).collect();
+    anyhow::ensure!(names.len() > 3, "{expression}");
+    Ok(names)
+}
+
 /// The same counter has a 503 for a Segment that gave no answer. Others tell the two apart.
 #[tokio::test]
 async fn envoy_tells_a_segment_that_cannot_be_reached_from_one_that_fails() -> Result<()> {
-    let edge = Edge::start_with(at_once).await?;
-    edge.segment.behave(Behaviour::status(500));
-    edge.send_event(EVENT).await?;
-    let without_an_answer = async || {
-        let mut sum = 0;
-        for counter in ["upstream_rq_pending_failure_eject", "upstream_cx_connect_fail", "upstream_rq_timeout"] {
-            sum += of_cluster(&edge, counter).await?;
-        }
-        Ok::<_, anyhow::Error>(sum)
-    };
-    assert_eq!((of_cluster(&edge, "upstream_rq_5xx").await?, without_an_answer().await?), (1, 0));
-    edge.segment.behave(Behaviour::ResetBeforeAccept);
-    edge.send_event(EVENT).await?;
-    assert_eq!(of_cluster(&edge, "upstream_rq_5xx").await?, 2);
-    assert!(without_an_answer().await? > 0);
+    for http1 in [false, true] {
+        let edge = Edge::start_with(|config| {
+            let config = at_once(config)?;
+            let of_segment = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+            let options = format!("{SEGMENT_CLUSTER}/typed_extension_protocol_options/{of_segment}");
+            match http1 {
+                false => Ok(config), // HTTP/2, which the stand-in negotiates
+                true => config
+                    .remove(&format!("{options}/auto_config"))?
+                    .set(&format!("{options}/explicit_http_config"), json!({ "http_protocol_options": {} })),
+            }
+        })
+        .await?;
+        let without_an_answer = async || {
+            let mut sum = 0;
+            for counter in of_the_alert()? {
+                sum += of_cluster(&edge, &counter).await?;
+            }
+            Ok::<_, anyhow::Error>(sum)
+        };
+        edge.segment.behave(Behaviour::status(500));
+        edge.send_event(EVENT).await?;
+        assert_eq!((of_cluster(&edge, "upstream_rq_5xx").await?, without_an_answer().await?), (1, 0));
+        // The connection is reset when the call has been sent.
+        edge.segment.behave(Behaviour::ResetBeforeAccept);
+        edge.send_event(EVENT).await?;
+        assert_eq!(of_cluster(&edge, "upstream_rq_5xx").await?, 2);
+        assert!(without_an_answer().await? > 0, "HTTP/1.1: {http1}");
+    }
     Ok(())
+}
+
+#[tokio::test]
+async fn the_time_that_the_alert_looks_at_includes_the_wait_before_a_retry() -> Result<()> {
+    assert!(read("deploy/alerts.yaml")?.contains("rate(envoy_cluster_upstream_rq_time_bucket{"));
+    let edge = Edge::start_with(|config| config.set("/stats_flush_interval", json!("0.05s"))).await?;
+    edge.segment.script([Behaviour::too_many_requests(1)]);
+    assert_eq!(edge.send_event(EVENT).await?.status, 200);
+    let sum = async || {
+        let text = edge.envoy.admin_get("/stats/prometheus").await?;
+        let name = r#"envoy_cluster_upstream_rq_time_sum{envoy_cluster_name="segment"} "#;
+        let sum = text.lines().find_map(|line| line.strip_prefix(name));
+        Ok::<_, anyhow::Error>(sum.map_or(Ok(0.0), str::parse::<f64>)?)
+    };
+    eventually("the wait of 1 s is in it", async || Ok(sum().await? >= 1000.0)).await
 }
 
 #[tokio::test]

@@ -6,9 +6,9 @@ use std::convert::Infallible;
 use anyhow::{Context, Result};
 use promql_parser::parser::{self, Expr, LabelModifier, VectorSelector};
 use promql_parser::util::{ExprVisitor, walk_expr};
-use sandbox::envoy::{Shell, workspace_root};
+use sandbox::envoy::{HTTP_CONNECTION_MANAGER, Shell, workspace_root};
 use sandbox::segment::Behaviour;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tests::edge::*;
 
 fn shipped(file: &str) -> Result<String> {
@@ -51,7 +51,10 @@ async fn every_expression_selects_metrics_that_envoy_has() -> Result<()> {
     if counters_do_not_begin_at_0().await? {
         return Ok(());
     }
-    let edge = Edge::start().await?;
+    // The alerts and the dashboard work under any name of the connection manager.
+    let edge =
+        Edge::start_with(|config| config.set(&format!("{HTTP_CONNECTION_MANAGER}/stat_prefix"), json!("edge.eu")))
+            .await?;
     for status in [200, 400, 501] {
         edge.segment.behave(Behaviour::status(status));
         edge.send_event(EVENT).await?;

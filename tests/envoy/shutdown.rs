@@ -21,7 +21,7 @@ const LOOPBACK: &str = "127.0.0.1";
 const CLIENTS: usize = 20;
 
 async fn start(segment: &Segment) -> Result<RunEnvoy> {
-    let config = Config::sandboxed(segment)?;
+    let config = Config::sandboxed_with(shell(), segment)?;
     RunEnvoy::start(config, free_address(LOOPBACK)?, free_address(LOOPBACK)?).await
 }
 
@@ -122,8 +122,8 @@ async fn other_admin_addresses_and_stat_prefixes_do_as_well() -> Result<()> {
         skip("the admin interface's IPv6 address needs a machine with IPv6");
         return Ok(());
     };
-    let config =
-        Config::sandboxed(&segment)?.set(&format!("{HTTP_CONNECTION_MANAGER}/stat_prefix"), json!("edge.eu"))?;
+    let config = Config::sandboxed_with(shell(), &segment)?
+        .set(&format!("{HTTP_CONNECTION_MANAGER}/stat_prefix"), json!("edge.eu"))?;
     let envoy = RunEnvoy::start(config, free_address(LOOPBACK)?, admin).await?;
     let url = envoy.url(PATH);
     let sent = tokio::spawn(async move { Webhook::new(EVENT).secret(SECRET).send(&url).await });
@@ -131,6 +131,53 @@ async fn other_admin_addresses_and_stat_prefixes_do_as_well() -> Result<()> {
     envoy.signal(Signal::SIGTERM)?;
     assert_eq!(sent.await??.status, 200);
     assert!(envoy.exited().await?.success());
+    Ok(())
+}
+
+/// While Envoy waits before it sends a call again, and while it reads a body, it counts no request to Segment.
+#[tokio::test]
+async fn a_webhook_that_is_sent_again_or_still_comes_in_is_not_cut_off() -> Result<()> {
+    let segment = Segment::start().await?;
+    segment.script([Behaviour::too_many_requests(2)]);
+    let envoy = start(&segment).await?;
+    let url = envoy.url(PATH);
+    let sent_again = tokio::spawn(async move { Webhook::new(EVENT).secret(SECRET).send(&url).await });
+    eventually("Segment has asked to wait", async || Ok(segment.calls().len() == 1)).await?;
+    let mut slow = Connection::open(envoy.webhooks).await?;
+    let request = post(EVENT);
+    let (first, rest) = request.split_at(request.len() - 10);
+    slow.send(first).await?;
+    let active = "http.webhooks.downstream_rq_active";
+    eventually("both are under way", async || Ok(envoy.stat(active).await? == 2)).await?;
+    envoy.signal(Signal::SIGTERM)?;
+    eventually("it takes no more", async || Ok(Connection::open(envoy.webhooks).await.is_err())).await?;
+    assert_eq!(sent_again.await??.status, 200);
+    // Nothing else is under way now. The script has looked more than three times when the rest of it comes.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    slow.send(rest).await?;
+    assert_eq!(slow.response().await?.status, 200);
+    assert!(envoy.exited().await?.success(), "{}", envoy.log());
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_admin_interface_elsewhere_is_said_and_cuts_off_no_request() -> Result<()> {
+    let segment = Segment::start().await?;
+    segment.behave(Behaviour::Accept.after(Duration::from_secs(2)));
+    let envoy = RunEnvoy::start_with(
+        Config::sandboxed_with(shell(), &segment)?,
+        free_address(LOOPBACK)?,
+        free_address(LOOPBACK)?,
+        [("ADMIN", free_address(LOOPBACK)?.to_string()), ("DRAIN_SECONDS", "4".to_owned())],
+    )
+    .await?;
+    let url = envoy.url(PATH);
+    let sent = tokio::spawn(async move { Webhook::new(EVENT).secret(SECRET).send(&url).await });
+    eventually("it is under way", async || Ok(segment.requests_begun() == 1)).await?;
+    envoy.signal(Signal::SIGTERM)?;
+    assert_eq!(sent.await??.status, 200);
+    assert!(envoy.exited().await?.success(), "{}", envoy.log());
+    assert!(envoy.log().contains("does not answer at ADMIN="), "{}", envoy.log());
     Ok(())
 }
 

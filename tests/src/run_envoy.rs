@@ -20,12 +20,23 @@ pub struct RunEnvoy {
     script: Process,
     /// Where Envoy takes webhooks.
     pub webhooks: SocketAddr,
+    admin: SocketAddr,
     _folder: TempDir,
 }
 
 impl RunEnvoy {
     /// Starts the script and waits until its Envoy takes webhooks. `admin` and `webhooks` are addresses where nobody listens.
     pub async fn start(config: Config, webhooks: SocketAddr, admin: SocketAddr) -> Result<Self> {
+        Self::start_with(config, webhooks, admin, []).await
+    }
+
+    /// The same, with more variables in the script's environment.
+    pub async fn start_with<const N: usize>(
+        config: Config,
+        webhooks: SocketAddr,
+        admin: SocketAddr,
+        variables: [(&str, String); N],
+    ) -> Result<Self> {
         let address =
             |addr: SocketAddr| json!({ "socket_address": { "address": addr.ip(), "port_value": addr.port() } });
         let config = config
@@ -42,8 +53,9 @@ impl RunEnvoy {
             .arg(&file)
             .env("ADMIN", admin.to_string())
             .envs(options().env)
+            .envs(variables)
             .current_dir(workspace_root());
-        let this = Self { script: Process::spawn(command)?, webhooks, _folder: folder };
+        let this = Self { script: Process::spawn(command)?, webhooks, admin, _folder: folder };
         let healthz = this.url("/healthz");
         let probe = async || Ok(Webhook::new("").method("GET".parse()?).send(&healthz).await.is_ok());
         eventually("Envoy is up", probe).await.with_context(|| this.log())?;
@@ -53,6 +65,14 @@ impl RunEnvoy {
     /// A URL on the listener for webhooks.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.webhooks)
+    }
+
+    /// A counter or gauge of Envoy.
+    pub async fn stat(&self, name: &str) -> Result<u64> {
+        let url = format!("http://{}/stats", self.admin);
+        let stats = Webhook::new("").method("GET".parse()?).send(&url).await?.text();
+        let value = stats.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        Ok(value.with_context(|| format!("there is no {name}"))?.parse()?)
     }
 
     /// What script and Envoy have written.
