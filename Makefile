@@ -7,7 +7,7 @@ TYPOS := target/typos-$(TYPOS_VERSION)/bin/typos
 
 .DEFAULT_GOAL := help
 .PHONY: help build native portable panicking image modules-image run send explain check test test-omissions test-arm64 test-matrix lint audit msrv release ledger fuzz bench report soak instructions screenshot tools schemas clean rust nightly yardsticks \
-  chromium envoy helm kubectl node registry skopeo systemd wrk
+  chromium envoy helm kubectl nginx node registry skopeo systemd wrk
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -152,7 +152,7 @@ yardsticks: rust ## build what the filter is measured against
 tools: rust ## install what the tests and benchmarks need besides Rust, as root; others are told what is missing
 	@tests/tools
 
-chromium envoy helm kubectl node registry skopeo systemd wrk: rust
+chromium envoy helm kubectl nginx node registry skopeo systemd wrk: rust
 	@tests/tools $@
 
 schemas: helm ## take the schemas that the manifests in deploy/ are checked against from their publishers; needs Go

@@ -7,6 +7,7 @@ mod envoy_gateway;
 mod image;
 mod istio;
 mod manifests;
+mod nginx;
 mod registry;
 mod schemas;
 mod systemd;

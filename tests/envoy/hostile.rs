@@ -1,12 +1,14 @@
 //! Attacks by strangers, and broken senders.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
-use sandbox::envoy::is_older_than;
+use anyhow::{Context, Result};
+use sandbox::envoy::{FILTER_MISSING, HTTP_CONNECTION_MANAGER, ROUTE, is_older_than};
 use sandbox::stigg::Webhook;
 use serde_json::json;
 use tests::edge::*;
+use tests::pages::read;
 
 /// A smuggled request, which must never be served: it differs from the first.
 const SMUGGLED: &str = "POST /webhooks/stigg HTTP/1.1\r\nhost: edge\r\nx-smuggled: 1\r\ncontent-length: 2\r\n\r\n{}";
@@ -85,18 +87,13 @@ async fn bodies_made_to_hurt_are_answered_and_nothing_else_suffers() -> Result<(
         return Ok(());
     }
     let edge = Edge::start_with(|config| {
-        config
-            .edit_plugin_configuration(|plugin| {
-                plugin["max_body_bytes"] = json!(2 * 1024 * 1024);
-                plugin["max_call_bytes"] = json!(2 * 1024 * 1024);
-            })?
-            .set(
-                &format!(
-                    "{}/route_config/virtual_hosts/webhooks/request_body_buffer_limit",
-                    sandbox::envoy::HTTP_CONNECTION_MANAGER
-                ),
-                json!(4 * 1024 * 1024),
-            )
+        let config = config.edit_plugin_configuration(|plugin| {
+            plugin["max_body_bytes"] = json!(2 * 1024 * 1024);
+            plugin["max_call_bytes"] = json!(2 * 1024 * 1024);
+        })?;
+        [ROUTE, FILTER_MISSING].iter().try_fold(config, |config, route| {
+            config.set(&format!("{route}/request_body_buffer_limit"), json!(4 * 1024 * 1024))
+        })
     })
     .await?;
     let vms_before = vms(&edge.envoy).await?;
@@ -234,6 +231,51 @@ async fn a_client_that_leaves_takes_its_request_with_it() -> Result<()> {
         assert_eq!(edge.segment.requests_begun(), 0);
         assert_eq!(edge.send_event(EVENT).await?.status, 200);
     }
+    Ok(())
+}
+
+/// A status of a row in the table of answers on the page on operations, where the answer is Envoy's and not in JSON.
+fn listed_without_json() -> Result<BTreeSet<u16>> {
+    let page = read("docs/operations.md")?;
+    let rows = page.lines().filter(|row| row.starts_with("| ") && row.contains("(Envoy's answer, not in JSON)"));
+    rows.map(|row| row[2..].split([' ', ',']).next().unwrap().parse().with_context(|| row.to_owned())).collect()
+}
+
+#[tokio::test]
+async fn what_envoy_rejects_by_itself_is_in_the_table_of_answers() -> Result<()> {
+    let edge = Edge::start_with(|config| {
+        let options = format!("{HTTP_CONNECTION_MANAGER}/http_protocol_options/accept_http_10");
+        config
+            .set(&options, json!(false))?
+            .edit_plugin_configuration(|plugin| plugin["max_body_bytes"] = json!(2 << 20))
+    })
+    .await?;
+    let length = format!("content-length: {}\r\n", EVENT.len());
+    let with = |headers: &str| request("POST", &format!("{headers}{length}"), EVENT);
+    let mut statuses = BTreeSet::new();
+    for (what, request, status) in [
+        ("HTTP/1.0 where it is not accepted", post(EVENT).replace("HTTP/1.1", "HTTP/1.0"), 426),
+        ("an upgrade that Envoy does not know", with("connection: upgrade\r\nupgrade: websocket\r\n"), 403),
+        ("too many headers", with(&(0..100).map(|n| format!("x-{n}: 1\r\n")).collect::<String>()), 431),
+        ("no host", post(EVENT).replace("host: edge\r\n", ""), 400),
+        ("a fragment", post(EVENT).replace(PATH, &format!("{PATH}#x")), 400),
+        ("an escaped slash", post(EVENT).replace(PATH, "/webhooks%2fstigg"), 400),
+        ("a length and chunks", with("transfer-encoding: chunked\r\n"), 400),
+        ("an unknown encoding", request("POST", "transfer-encoding: xchunked\r\n", ""), 501),
+        ("a body over Envoy's limit", post(&" ".repeat(3 << 19)), 413),
+        ("gRPC", with("content-type: application/grpc\r\n").replace(SECRET, "wrong"), 200),
+    ] {
+        let mut connection = edge.connect().await?;
+        // The answer may come before everything is sent.
+        let _ = connection.send(request).await;
+        let response = connection.response().await.context(what)?;
+        assert_eq!(response.status, status, "{what}: {response:?}");
+        assert!(!response.body.contains('{') && !response.head.contains("application/json"), "{what}: {response:?}");
+        assert_eq!(response.head.contains("grpc-status: "), status == 200, "{what}: {response:?}");
+        statuses.insert(status);
+    }
+    assert_eq!(edge.segment.connections(), 0);
+    assert_eq!(statuses, listed_without_json()?);
     Ok(())
 }
 

@@ -4,6 +4,7 @@ mod cases_on_envoy;
 mod delivery;
 mod end_to_end;
 mod environments;
+mod existing;
 mod hostile;
 mod metrics;
 mod monitoring;

@@ -1,6 +1,6 @@
 //! What an operator does while webhooks keep coming: probe it, rotate secrets and certificates, limit it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use sandbox::stigg::Webhook;
 use serde_json::json;
 use tempfile::TempDir;
 use tests::edge::*;
+use tests::skip::skip;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -48,6 +49,7 @@ const TLS: &[&str] = &["s/#tls //"];
 const SDS: &[&str] = &["s/#sds //", "/#env/d"];
 const GLOBAL: &[&str] = &["s/#global //"];
 const NATIVE: &[&str] = &["s/#native //", "/#wasm$/d"];
+const IPV6: &[&str] = &["s/#ipv6 //", "/#ipv4$/d"];
 
 /// envoy.yaml after the sed commands for these variants.
 fn rendered(variants: &[&[&str]], etc: &TempDir) -> Result<Config> {
@@ -79,14 +81,14 @@ fn secrets_from_files(etc: &TempDir, segment: &Segment) -> Result<Config> {
 #[tokio::test]
 async fn every_combination_of_the_variants_is_valid() -> Result<()> {
     let etc = etc_envoy()?;
-    let one_at_a_time = [(false, false, false), (true, false, false), (false, true, false), (false, false, true)];
-    for (tls, sds, global) in one_at_a_time.into_iter().chain([(true, true, true)]) {
+    let each = (0..4).map(|variant| [0, 1, 2, 3].map(|other| other == variant));
+    for [tls, sds, global, ipv6] in [[false; 4]].into_iter().chain(each).chain([[true; 4]]) {
         if sds && reads_no_secrets_from_files().await? {
             continue;
         }
         let native = shell() == Shell::Native;
-        let chosen =
-            [(tls, TLS), (sds, SDS), (global, GLOBAL), (native, NATIVE)].into_iter().filter(|(chosen, _)| *chosen);
+        let variants = [(tls, TLS), (sds, SDS), (global, GLOBAL), (ipv6, IPV6), (native, NATIVE)];
+        let chosen = variants.into_iter().filter(|(chosen, _)| *chosen);
         let chosen: Vec<_> = chosen.map(|(_, expressions)| expressions).collect();
         let config = rendered(&chosen, &etc)?;
         let opinion = validate(config.clone(), if sds { Options::default() } else { options() }).await?;
@@ -101,14 +103,42 @@ async fn every_combination_of_the_variants_is_valid() -> Result<()> {
             ("extensions.filters.http.wasm", !native),
             ("allow_on_headers_stop_iteration", !native),
             ("dynamic_modules", native),
+            ("ipv4_compat", ipv6),
+            ("V4_PREFERRED", !ipv6),
         ] {
             assert_eq!(text.contains(part), is_there, "{chosen:?}: {part}");
         }
         // Without a write key that the filter knows, the configuration names the source.
         assert_eq!(config.own_configuration()?.contains(r#""source""#), sds);
-        if !tls && !sds && !global {
+        if !tls && !sds && !global && !ipv6 {
             assert_eq!(config, Config::from_yaml(&Config::text(shell())?)?, "the sandbox runs another variant");
         }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_listener_can_serve_ipv6_and_ipv4() -> Result<()> {
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        skip("a listener for IPv6 needs a machine with IPv6");
+        return Ok(());
+    }
+    const LISTENER: &str = "/static_resources/listeners/webhooks";
+    let etc = etc_envoy()?;
+    let segment = Segment::start().await?;
+    let mut address = rendered(&[IPV6], &etc)?.get(&format!("{LISTENER}/address"))?.clone();
+    address["socket_address"]["port_value"] = json!(0);
+    // SO_BINDTODEVICE with "lo", since the address alone means every interface.
+    let on_loopback = json!([{ "level": 1, "name": 25, "buf_value": "bG8A", "state": "STATE_PREBIND" }]);
+    let config = variant(IPV6, &etc, &segment)?
+        .set(&format!("{LISTENER}/address"), address)?
+        .set(&format!("{LISTENER}/socket_options"), on_loopback)?;
+    let envoy = Envoy::start(config, options()).await?;
+    let port = envoy.addr(sandbox::envoy::LISTENER).unwrap().port();
+    for host in ["127.0.0.1", "::1"] {
+        let mut connection = Connection::open((host.parse::<IpAddr>()?, port).into()).await?;
+        connection.send(post(EVENT)).await?;
+        assert_eq!(connection.response().await?.status, 200, "{host}");
     }
     Ok(())
 }

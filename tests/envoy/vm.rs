@@ -4,13 +4,15 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use sandbox::envoy::{self, Config, PLUGIN, workspace_root};
+use sandbox::envoy::{self, Config, FILTER_MISSING, HTTP_CONNECTION_MANAGER, PLUGIN, workspace_root};
 use sandbox::stigg::Webhook;
 use sandbox::trapping;
 use serde_json::json;
 use tests::edge::*;
 use tokio::task::JoinSet;
 use wasmparser::{Parser, Payload};
+
+use crate::route::{Change, batches, is_filter_missing};
 
 #[tokio::test]
 async fn after_a_trap_the_filter_recovers_and_nothing_went_through_unmapped() -> Result<()> {
@@ -38,6 +40,29 @@ async fn after_a_trap_the_filter_recovers_and_nothing_went_through_unmapped() ->
     }
     for call in edge.segment.calls() {
         assert!(call.body.starts_with(br#"{"event":"customer_payment_failed","userId":"acme","#), "{call:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_nobody_holds_until_it_is_mapped_does_not_reach_segment() -> Result<()> {
+    for change in [Ok as Change, batches] {
+        let edge = Edge::start_with(|config| {
+            let buffer = format!("{HTTP_CONNECTION_MANAGER}/http_filters/envoy.filters.http.buffer");
+            change(config.hold_request_headers(false)?.remove(&buffer)?)
+        })
+        .await?;
+        for webhook in
+            [Webhook::new(EVENT), Webhook::new(EVENT).http2(), Webhook::new(CATALOG_EVENT), Webhook::new("{")]
+        {
+            let reply = edge.send(webhook).await?;
+            assert!(is_filter_missing(&reply), "{reply:?}");
+        }
+        assert_eq!(
+            edge.send(Webhook::new(EVENT).without_header("content-type").method("GET".parse()?)).await?.status,
+            405
+        );
+        assert_eq!(edge.segment.connections(), 0);
     }
     Ok(())
 }
@@ -80,6 +105,55 @@ async fn the_filter_may_do_only_what_it_needs() -> Result<()> {
         }
     }
     assert_eq!(allowed.difference(&known).collect::<Vec<_>>(), [&""; 0]);
+    Ok(())
+}
+
+/// On Envoy 1.36 and 1.37, plugins with the same code and the same `vm_id` share a VM, with the variables of the first.
+#[tokio::test]
+async fn a_second_plugin_sees_its_own_variables() -> Result<()> {
+    const OTHER_SECRET: &str = "whsec-other-1f0c";
+    const OTHER: &str = "/static_resources/listeners/other";
+    let edge = Edge::start_with(|config| {
+        let plugin = PLUGIN.replace("/static_resources/listeners/webhooks", OTHER);
+        config
+            .edit(|whole| {
+                let listeners = &mut whole["static_resources"]["listeners"];
+                let mut other = listeners[0].clone();
+                other["name"] = json!("other");
+                listeners.as_array_mut().unwrap().push(other);
+            })
+            .remove(&format!("{plugin}/vm_config/vm_id"))?
+            .set(
+                &format!("{plugin}/vm_config/environment_variables"),
+                json!({ "key_values": { "SEGMENT_WRITE_KEY": WRITE_KEY, "STIGG_WEBHOOK_SECRET": OTHER_SECRET } }),
+            )
+    })
+    .await?;
+    let other = format!("http://{}{PATH}", edge.envoy.addr("other").unwrap());
+    for (url, secret, status) in [
+        (&edge.envoy.url(PATH), SECRET, 200),
+        (&edge.envoy.url(PATH), OTHER_SECRET, 401),
+        (&other, OTHER_SECRET, 200),
+        (&other, SECRET, 401),
+    ] {
+        let reply = Webhook::new(EVENT).secret(secret).send(url).await?;
+        assert_eq!(reply.status, status, "{secret} at {url}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn headers_that_envoy_does_not_let_go_are_told_in_the_log() -> Result<()> {
+    let edge = Edge::start_with(|config| {
+        config
+            .set(&format!("{FILTER_MISSING}/route/max_stream_duration/max_stream_duration"), json!("1s"))?
+            .remove(&format!("{PLUGIN}/allow_on_headers_stop_iteration"))
+    })
+    .await?;
+    let reply = edge.send_event(EVENT).await?;
+    assert_eq!((reply.status, &reply.json()["code"]), (504, &json!("unavailable")));
+    edge.envoy.wait_for_log("set allow_on_headers_stop_iteration to true", PATIENCE).await?;
+    assert_eq!(edge.segment.connections(), 0);
     Ok(())
 }
 

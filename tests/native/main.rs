@@ -20,4 +20,8 @@ mod monitoring;
 #[path = "../envoy/operations.rs"]
 mod operations;
 mod panics;
+#[path = "../envoy/route.rs"]
+mod route;
+#[path = "../envoy/shutdown.rs"]
+mod shutdown;
 mod updates;

@@ -7,6 +7,7 @@ use sandbox::envoy::{Shell, VERSIONS, loads, workspace_root};
 use serde_json::Value;
 
 const ENVOY: &str = "envoy.yaml";
+const EXISTING: &str = "deploy/existing-envoy.yaml";
 const ISTIO: &str = "deploy/istio.yaml";
 const GATEWAY: &str = "deploy/envoy-gateway.yaml";
 const COMPOSE: &str = "deploy/compose.yaml";
@@ -53,6 +54,7 @@ const NUMBERS: &[Fact] = &[
     ]),
     ("timeout of all attempts", "25 s", &[
         (ENVOY, "timeout: … # all attempts together"),
+        (EXISTING, "timeout: … # all attempts together"),
         (ISTIO, "timeout: … # all attempts together"),
         (GATEWAY, "timeouts: { request: … } # all attempts together"),
         (OPERATIONS, "times within …. Then Stigg"),
@@ -93,16 +95,25 @@ const NUMBERS: &[Fact] = &[
     ]),
     ("idle time of a request", "28 s", &[(ENVOY, "stream_idle_timeout: …")]),
     ("time of a request with its answer", "28 s", &[
-        (ENVOY, "max_stream_duration: … # from"),
+        (ENVOY, "max_stream_duration: &duration { max_stream_duration: … } # from"),
         (ISTIO, "max_stream_duration: …"),
         (GATEWAY, "maxStreamDuration: …"),
         (RUN_ENVOY, "a request takes at most …)"),
         (OPERATIONS, "ends within …, also if"),
+        (DEPLOYMENT, "Envoy answers within …"),
     ]),
     ("idle time of a connection from Stigg", "75 s", &[
         (ENVOY, "idle_timeout: … max_connection_duration"),
         (GATEWAY, "idleTimeout: … }"),
         (OPERATIONS, "may stay idle for …, because"),
+    ]),
+    ("headers of a request", "64", &[
+        (ENVOY, "max_headers_count: …"),
+        (OPERATIONS, "more than … headers,"),
+    ]),
+    ("KiB of headers", "16", &[
+        (ENVOY, "max_request_headers_kb: …"),
+        (OPERATIONS, "or more than … KiB of them"),
     ]),
     ("connections to the listener", "8,000", &[
         (ENVOY, "listener.webhooks.connection_limit: …"),
@@ -159,7 +170,7 @@ const NUMBERS: &[Fact] = &[
         (ISTIO, "maxEjectionPercent: …"),
     ]),
     ("Envoy's limit of a body", "1 MiB", &[
-        (ENVOY, "request_body_buffer_limit: …"),
+        (ENVOY, "request_body_buffer_limit: &body_limit …"),
         (ISTIO, "max_request_bytes: …"),
         (GATEWAY, "requestBuffer: { limit: … }"),
     ]),
@@ -226,6 +237,8 @@ const NUMBERS: &[Fact] = &[
     ]),
     ("port for webhooks", "10,000", &[
         (ENVOY, "address: 0.0.0.0, port_value: …"),
+        (ENVOY, "address: \"::\", port_value: …,"),
+        (DEPLOYMENT, "server 127.0.0.1:…;"),
         ("sandbox/src/commands/send.rs", "\"http://127.0.0.1:…{PATH}\""),
     ]),
 ];

@@ -4,6 +4,7 @@
 pub mod case_runner;
 pub mod cases;
 pub mod edge;
+pub mod existing;
 pub mod fixtures;
 pub mod manifests;
 pub mod outcome;

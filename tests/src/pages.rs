@@ -29,7 +29,7 @@ pub struct Block {
     pub kind: String,
     /// Its content.
     pub text: String,
-    /// The comment on the line before, such as `in: /etc/envoy/secrets`.
+    /// The comment on the line before, such as `needs: a cluster`.
     pub comment: String,
 }
 
