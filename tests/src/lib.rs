@@ -6,6 +6,7 @@ pub mod cases;
 pub mod edge;
 pub mod existing;
 pub mod fixtures;
+pub mod guard;
 pub mod manifests;
 pub mod outcome;
 pub mod pages;
