@@ -177,12 +177,12 @@ ledger: build envoy ## prove that no event is lost or doubled while everything f
 FUZZ_SECONDS ?= 60
 fuzz: nightly ## search for events and configurations that break the filter, for FUZZ_SECONDS (60) each
 	@for target in mapping configuration; do \
-	  mkdir -p fuzz/corpus/$$target tests/regressions/$$target; \
+	  mkdir -p fuzz/target fuzz/corpus/$$target tests/regressions/$$target; \
 	  echo "fuzzing: $$target, $(FUZZ_SECONDS) s"; \
 	  cargo +nightly fuzz run --release $$target fuzz/corpus/$$target tests/regressions/$$target fuzz/seeds/$$target -- -dict=fuzz/dictionaries/$$target.dict -max_len=65536 \
-	    -timeout=10 -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=tests/regressions/$$target/ -print_final_stats=1 2> fuzz/$$target.log \
-	    || { tail -n 40 fuzz/$$target.log; echo "$$target: found something; it is in tests/regressions/$$target" >&2; exit 1; }; \
-	  sed -n "s/^stat::number_of_executed_units: */$$target: nothing found; executions: /p" fuzz/$$target.log; \
+	    -timeout=10 -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=tests/regressions/$$target/ -print_final_stats=1 2> fuzz/target/$$target.log \
+	    || { tail -n 40 fuzz/target/$$target.log; echo "$$target: found something; it is in tests/regressions/$$target" >&2; exit 1; }; \
+	  sed -n "s/^stat::number_of_executed_units: */$$target: nothing found; executions: /p" fuzz/target/$$target.log; \
 	done
 
 nightly: rust
