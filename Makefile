@@ -13,7 +13,7 @@ help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: rust ## build the filter: target/wasm32-wasip1/release/stigg_segment.wasm
-	@# For the tests the library is an rlib too. Cargo optimises across crates only if it is nothing but a cdylib.
+	@# Only here: Cargo gives a library that is a cdylib too one file name, whatever profile it is built for.
 	@cargo rustc --release --target $(TARGET) --lib --crate-type cdylib
 
 native: rust ## build the filter as a dynamic module of Envoy: target/native/libstigg_segment.so
@@ -67,9 +67,7 @@ check: rust ## check what the filter does with events: CASES, a YAML or JSON fil
 	@$(SANDBOX) check $(if $(CASES),'$(CASES)') $(if $(CONFIG),--config '$(CONFIG)')
 
 test: build native panicking yardsticks tools $(patsubst %,$(COPY),$(shell uname -m)) ## run all tests: the mapping, the configuration, and everything on a real Envoy
-	@cargo test --workspace --tests
-	@# Separately: a test may build the sandbox for itself, and the filter's library has one file name, whatever it was built for.
-	@cargo test --quiet --package stigg-segment-filter --package sandbox --doc
+	@cargo test --workspace
 	@# A separate workspace with its own lock. It asks for a newer Rust than the filter does, but compiles with the filter's.
 	@cargo test --quiet --locked --ignore-rust-version --manifest-path tests/second_host/Cargo.toml --target-dir target/second_host
 
