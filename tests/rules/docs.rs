@@ -11,6 +11,7 @@ use stigg_segment::metrics::Metric;
 use stigg_segment::pattern::Pattern;
 use stigg_segment::reply::{Ignored, Rejection};
 use tests::fixtures::{Fixture, fixtures};
+use tests::guard::names_all;
 use tests::outcome::*;
 use tests::pages::{blocks, pages, read};
 
@@ -75,8 +76,10 @@ fn the_setting_that_keeps_every_customer_keeps_what_the_page_says() -> Result<()
             (false, false) => "about no customer",
             (true, false) => panic!("{kind} is lost by the setting"),
         };
-        assert_eq!(is_in(&about_none), what == "about no customer", "{kind}: {what}");
-        assert_eq!(is_in(&dropped), what == "kept by the setting", "{kind}: {what}");
+        let place = "the section `user_id` of docs/configuration.md";
+        let named = (is_in(&about_none), is_in(&dropped));
+        let meant = (what == "about no customer", what == "kept by the setting");
+        assert_eq!(named, meant, "{kind} is {what}: (named as about no customer, as kept) in {place}; change it there");
         kinds.insert(what);
     }
     assert_eq!(kinds.len(), 3);
@@ -180,13 +183,16 @@ fn every_field_is_explained_with_its_default() -> Result<()> {
         let (_, table) = page.split_once("| field | default | ").unwrap();
         let mut rows = table.lines().map(|row| row.split('|').collect::<Vec<_>>());
         let row = rows.find(|row| row.get(1).is_some_and(|name| name.contains(&format!("`{field}`"))));
-        let told = row.with_context(|| format!("{field} is not in the table"))?[2].trim();
-        if default.is_null() {
-            assert_eq!(told, "", "{field}");
-        } else {
-            let told: Value = serde_json::from_str(told.trim_matches('`')).with_context(|| field.to_owned())?;
-            assert_eq!(told, default, "{field}");
-        }
+        let told =
+            row.with_context(|| format!("`{field}` is missing in the table of {CONFIGURATION}: add a row"))?[2].trim();
+        let is_told = match default.is_null() {
+            true => told.is_empty(),
+            false => serde_json::from_str(told.trim_matches('`')).is_ok_and(|told: Value| told == default),
+        };
+        assert!(
+            is_told,
+            "the table of {CONFIGURATION} has {told} as the default of `{field}`; the schema has {default}"
+        );
     }
     Ok(())
 }
@@ -207,13 +213,19 @@ fn every_answer_and_every_metric_is_explained() -> Result<()> {
     let of_envoy = ["{ code: ", "{\"code\":\""].into_iter().flat_map(|before| yaml.split(before).skip(1));
     let of_envoy = of_envoy.filter_map(|rest| rest.split([',', '"']).next());
     let codes = Ignored::CODES.iter().chain(Rejection::CODES).copied().chain(of_envoy);
-    assert_eq!(listed("What each answer means", 2)?, codes.map(str::to_owned).collect());
+    let answers = "What each answer means";
+    names_all(
+        &format!("the table under `{answers}` of docs/operations.md"),
+        "answer's code",
+        listed(answers, 2)?,
+        codes,
+    );
 
     let metrics = Metric::all().into_iter().map(|metric| {
         let name = metric.name().replacen('.', "_", 1);
         name.split('.').next().unwrap_or_default().to_owned()
     });
-    assert_eq!(listed("Metrics", 1)?, metrics.collect());
+    names_all("the table under `Metrics` of docs/operations.md", "metric", listed("Metrics", 1)?, metrics);
     Ok(())
 }
 
@@ -245,7 +257,10 @@ fn every_link_leads_somewhere() -> Result<()> {
         let text = read(&page)?;
         let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
         for link in targets.filter(|link| !link.starts_with("https://")) {
-            assert!(leads_somewhere(&page, link)?, "{page}: {link}");
+            assert!(
+                leads_somewhere(&page, link)?,
+                "{page}: the link {link} leads nowhere; compare the file and its headings"
+            );
             links += 1;
         }
     }

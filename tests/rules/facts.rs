@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
 use sandbox::envoy::{Shell, VERSIONS, loads, workspace_root};
-use serde_json::Value;
+use serde_json::{Map, Value};
+use tests::outcome::{Outcome, map};
 
 const ENVOY: &str = "envoy.yaml";
 const ISTIO: &str = "deploy/istio.yaml";
@@ -226,7 +227,7 @@ const NUMBERS: &[Fact] = &[
     ]),
     ("port for webhooks", "10,000", &[
         (ENVOY, "address: 0.0.0.0, port_value: …"),
-        ("sandbox/src/commands/send.rs", "\"http://127.0.0.1:…{PATH}\""),
+        ("sandbox/src/commands/send.rs", "\"http://127.0.0.1:…{path}\""),
     ]),
 ];
 
@@ -423,7 +424,7 @@ fn the_table_has_every_gateway_that_sends_to_segment() -> Result<()> {
         let file = format!("deploy/{}", entry.file_name().to_str().unwrap());
         let names_segment = |text: String| ["api.segment.io", "segmentapis.com"].iter().any(|host| text.contains(host));
         if entry.path().is_file() && names_segment(read(&file)?) {
-            assert!(places.iter().any(|(known, _)| *known == file), "the table of numbers does not have {file}");
+            assert!(places.iter().any(|(known, _)| *known == file), "add {file} to NUMBERS in tests/rules/facts.rs");
         }
     }
     Ok(())
@@ -490,7 +491,8 @@ fn the_readme_has_a_row_for_every_version_of_envoy() -> Result<()> {
     let (_, table) = readme.split_once("| Envoy | Wasm module | dynamic module |").context("the table is gone")?;
     let rows = table.lines().skip(2).take_while(|row| row.starts_with('|'));
     let rows: Vec<_> = rows.map(|row| row.split('|').map(str::trim).collect::<Vec<_>>()).collect();
-    assert_eq!(rows.iter().map(|row| row[1]).collect::<Vec<_>>(), VERSIONS);
+    let versions: Vec<_> = rows.iter().map(|row| row[1]).collect();
+    assert_eq!(versions, VERSIONS, "the table of README.md is not of these versions: run `make test-matrix`");
     for (column, shell) in [(2, Shell::Wasm), (3, Shell::Native)] {
         // All rows are of the same tests: passed, skipped (with the reasons) and failed.
         let tests = |row: &Vec<&str>| -> u32 {
@@ -498,7 +500,8 @@ fn the_readme_has_a_row_for_every_version_of_envoy() -> Result<()> {
             counts.filter_map(|count| count.split(' ').next()?.parse::<u32>().ok()).sum()
         };
         let sums: BTreeSet<_> = rows.iter().filter(|row| loads(row[1], shell)).map(tests).collect();
-        assert!(sums.len() == 1 && !sums.contains(&0), "{shell:?}: {sums:?} tests in the rows of the table");
+        let remedy = "run `make test-matrix`";
+        assert!(sums.len() == 1 && !sums.contains(&0), "{shell:?}: {sums:?} tests in the rows of README.md: {remedy}");
         let others = rows.iter().filter(|row| !loads(row[1], shell)).map(|row| row[column]);
         assert!(others.clone().all(|cell| cell == "does not load it"), "{:?}", others.collect::<Vec<_>>());
     }
@@ -511,6 +514,14 @@ fn the_table_of_cases_uses_the_path_that_the_sandbox_sends_to() {
     assert_eq!(tests::cases::PATH, sandbox::stigg::PATH);
 }
 
+/// What the default mapping makes of an event, without what every call has.
+fn expectation(event: &Value) -> String {
+    let Outcome::Call(call) = map(event.to_string()) else { return "null".to_owned() };
+    let mut call: Map<String, Value> = serde_json::from_slice(&call).unwrap();
+    call.retain(|member, _| !["context", "properties"].contains(&member.as_str()));
+    format!("{:#}", Value::from(call))
+}
+
 #[test]
 fn each_fixture_is_named_after_its_type() -> Result<()> {
     let (mut fixtures, mut longest) = (0, 0);
@@ -519,8 +530,12 @@ fn each_fixture_is_named_after_its_type() -> Result<()> {
         let name = path.file_name().unwrap().to_str().unwrap();
         let Some(kind) = name.strip_suffix(".json").filter(|name| !name.ends_with(".track")) else { continue };
         let event: Value = serde_json::from_slice(&std::fs::read(&path)?).with_context(|| name.to_owned())?;
-        assert_eq!(event["type"], kind, "{name}");
-        assert!(path.with_extension("track.json").exists(), "there is no {kind}.track.json");
+        assert_eq!(event["type"], kind, "the file tests/fixtures/{name} must have its event's type as its name");
+        assert!(
+            path.with_extension("track.json").exists(),
+            "write tests/fixtures/{kind}.track.json; as the mapping is now, the text is\n{}",
+            expectation(&event)
+        );
         fixtures += 1;
         longest = longest.max(kind.len());
     }
@@ -557,12 +572,18 @@ fn the_fuzz_dictionary_has_every_field_of_the_configuration() -> Result<()> {
     assert!(expected.len() > 20, "{expected:?}");
     let dictionary = read("fuzz/dictionaries/configuration.dict")?.replace("\\\"", "\"");
     for word in &expected {
-        assert!(dictionary.contains(word.as_str()), "the dictionary has no {word}");
+        assert!(
+            dictionary.contains(word.as_str()),
+            "{word} is missing in fuzz/dictionaries/configuration.dict: add it"
+        );
     }
     // And no field that is gone.
     for line in dictionary.lines().filter(|line| line.ends_with("\":\"") && line.len() > 5) {
         let field = line.trim_matches(['"', '{', ':']);
-        assert!(expected.contains(&format!("\"{field}\":")), "there is no field {field}");
+        assert!(
+            expected.contains(&format!("\"{field}\":")),
+            "fuzz/dictionaries/configuration.dict has {field}, which is no field: remove it"
+        );
     }
     Ok(())
 }
@@ -572,7 +593,10 @@ fn a_page_names_every_file_of_deploy() -> Result<()> {
     let pages = [read(DEPLOYMENT)?, read(OPERATIONS)?].concat();
     for entry in std::fs::read_dir(workspace_root().join("deploy"))? {
         let name = entry?.file_name().into_string().unwrap();
-        assert!(pages.contains(&format!("deploy/{name}")), "no page names deploy/{name}");
+        assert!(
+            pages.contains(&format!("deploy/{name}")),
+            "deploy/{name} is named neither in {DEPLOYMENT} nor in {OPERATIONS}: say what it is for"
+        );
     }
     Ok(())
 }

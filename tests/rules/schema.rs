@@ -5,6 +5,7 @@ use std::env::VarError;
 use boon::{Compiler, Schemas};
 use serde_json::{Value, json};
 use stigg_segment::config::Config;
+use tests::guard::names_all;
 
 fn read(file: &str) -> Value {
     let path = sandbox::envoy::workspace_root().join(file);
@@ -49,16 +50,17 @@ fn fields(schema: &Value) -> Vec<&String> {
 #[test]
 fn every_field_is_in_both() {
     let schema = read("configuration.schema.json");
-    let mut known: Vec<_> = [fields(&schema), fields(&schema["$defs"]["environment"])].concat();
-    known.sort();
+    let known: Vec<_> = [fields(&schema), fields(&schema["$defs"]["environment"])].concat();
     // The parser lists its fields for a misspelt one.
     let rejected = parse(&json!({ "wirte_key": 1 })).unwrap_err();
-    let mut listed: Vec<_> = rejected.rsplit_once("expected one of ").unwrap().1.split(", ").collect();
-    listed.sort_unstable();
-    assert_eq!(listed, known);
+    let listed = rejected.rsplit_once("expected one of ").unwrap().1.split(", ");
+    names_all("configuration.schema.json", "field that the parser knows", &known, listed);
     for field in known {
         let field = schema["properties"].get(field).unwrap_or(&schema["$defs"]["environment"]["properties"][field]);
-        assert!(field["description"].is_string(), "{field}");
+        assert!(
+            field["description"].is_string(),
+            "configuration.schema.json has a field without a description: {field}"
+        );
     }
 }
 

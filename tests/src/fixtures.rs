@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 /// An event and its call.
@@ -34,8 +34,15 @@ pub fn fixtures() -> Result<Vec<Fixture>> {
     }
     let read = |file: String| std::fs::read_to_string(folder.join(&file)).context(file);
     let fixture = |name: String| {
-        let track = serde_json::from_str(&read(format!("{name}.track.json"))?)?;
-        Ok(Fixture { event: read(format!("{name}.json"))?, track, name })
+        let event = read(format!("{name}.json"))?;
+        let expectation = format!("{name}.track.json");
+        ensure!(
+            folder.join(&expectation).exists(),
+            "write tests/fixtures/{expectation}: the call that the default mapping makes of the event, without context and \
+             properties; null if it makes none"
+        );
+        let track = serde_json::from_str(&read(expectation)?)?;
+        Ok(Fixture { event, track, name })
     };
     names.into_iter().map(fixture).collect()
 }

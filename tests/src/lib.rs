@@ -5,6 +5,7 @@ pub mod case_runner;
 pub mod cases;
 pub mod edge;
 pub mod fixtures;
+pub mod guard;
 pub mod manifests;
 pub mod outcome;
 pub mod pages;
