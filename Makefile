@@ -6,11 +6,11 @@ TYPOS_VERSION := 1.52.0
 TYPOS := target/typos-$(TYPOS_VERSION)/bin/typos
 
 .DEFAULT_GOAL := help
-.PHONY: help build native portable panicking image modules-image run send explain check test test-omissions test-arm64 test-matrix lint audit msrv release ledger fuzz bench report soak instructions screenshot tools schemas clean rust nightly yardsticks \
-  chromium envoy helm kubectl node registry skopeo systemd wrk
+.PHONY: help build native portable panicking image modules-image run send explain check test test-omissions test-arm64 test-matrix mac lint audit msrv release ledger fuzz bench report soak instructions screenshot tools schemas clean rust nightly yardsticks \
+  awk chromium envoy helm kubectl node registry skopeo systemd wrk
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: rust ## build the filter: target/wasm32-wasip1/release/stigg_segment.wasm
 	@# For the tests the library is an rlib too. Cargo optimises across crates only if it is nothing but a cdylib.
@@ -19,7 +19,7 @@ build: rust ## build the filter: target/wasm32-wasip1/release/stigg_segment.wasm
 native: rust ## build the filter as a dynamic module of Envoy: target/native/libstigg_segment.so
 	@cargo rustc --profile native --package stigg-segment-native --lib --crate-type cdylib
 	@# Envoy looks for this name. A new file, since one that Envoy has loaded must not change.
-	@cp --remove-destination target/native/libstigg_segment_native.so $(NATIVE)
+	@cp target/native/libstigg_segment_native.so $(NATIVE).new && mv $(NATIVE).new $(NATIVE)
 
 PROCESSORS := x86_64 aarch64
 portable: rust ## build the dynamic module for other machines too: target/portable/<x86_64|aarch64>/libstigg_segment.so, for glibc 2.31
@@ -28,8 +28,8 @@ portable: rust ## build the dynamic module for other machines too: target/portab
 	@for processor in $(PROCESSORS); do \
 	  PATH="$(CURDIR)/target/tools/zig/bin:$$PATH" cargo zigbuild --profile native --package stigg-segment-native \
 	    --target $$processor-unknown-linux-gnu.2.31 --target-dir target/portable && \
-	  mkdir -p target/portable/$$processor && \
-	  cp --remove-destination target/portable/$$processor-unknown-linux-gnu/native/libstigg_segment_native.so target/portable/$$processor/libstigg_segment.so \
+	  mkdir -p target/portable/$$processor && rm -f target/portable/$$processor/libstigg_segment.so && \
+	  cp target/portable/$$processor-unknown-linux-gnu/native/libstigg_segment_native.so target/portable/$$processor/libstigg_segment.so \
 	  || exit 1; \
 	done
 
@@ -49,19 +49,22 @@ $(COPY): deploy/copy.rs
 	@rustup --quiet target add $*-unknown-linux-musl
 	@mkdir -p $(@D) && rustc --edition 2024 --target $*-unknown-linux-musl -C linker=rust-lld -C opt-level=z -C lto=fat -C panic=abort -C strip=symbols -o $@ $<
 
+# The first time, it shows what it builds, which takes a minute.
+SANDBOX := cargo run $(if $(wildcard target/debug/sandbox),--quiet) --package sandbox --
+
 SHELL_KIND ?= wasm
 $(if $(filter-out wasm native,$(SHELL_KIND)),$(error SHELL_KIND is `$(SHELL_KIND)`, but it is wasm or native))
 run: $(if $(filter native,$(SHELL_KIND)),native,build) ## run a real Envoy with a stand-in for Segment and a debugger; CONFIG: a file with another configuration; SHELL_KIND: native or wasm
-	@cargo run --quiet --package sandbox -- run $(if $(CONFIG),--config '$(CONFIG)') $(if $(filter native,$(SHELL_KIND)),--native)
+	@$(SANDBOX) run $(if $(CONFIG),--config '$(CONFIG)') $(if $(filter native,$(SHELL_KIND)),--native)
 
-send: rust ## send an event to the running sandbox: EVENT (subscription.created) or a file; COUNT of them, RATE per second
-	@cargo run --quiet --package sandbox -- send '$(or $(EVENT),subscription.created)' $(if $(COUNT),--count $(COUNT)) $(if $(RATE),--rate $(RATE))
+send: rust ## send an event to the running sandbox: EVENT (subscription.created) or a file; COUNT of them, RATE per second; ENVIRONMENT, a path
+	@$(SANDBOX) send '$(or $(EVENT),subscription.created)' $(if $(ENVIRONMENT),--path '$(ENVIRONMENT)') $(if $(COUNT),--count $(COUNT)) $(if $(RATE),--rate $(RATE))
 
 explain: rust ## say what the filter does with an event, and why: EVENT, a name, a file or a folder; CONFIG; ENVIRONMENT, a path
-	@cargo run --quiet --package sandbox -- explain $(if $(EVENT),'$(EVENT)') $(if $(CONFIG),--config '$(CONFIG)') $(if $(ENVIRONMENT),--path '$(ENVIRONMENT)')
+	@$(SANDBOX) explain $(if $(EVENT),'$(EVENT)') $(if $(CONFIG),--config '$(CONFIG)') $(if $(ENVIRONMENT),--path '$(ENVIRONMENT)')
 
 check: rust ## check what the filter does with events: CASES, a YAML or JSON file; CONFIG
-	@cargo run --quiet --package sandbox -- check $(if $(CASES),'$(CASES)') $(if $(CONFIG),--config '$(CONFIG)')
+	@$(SANDBOX) check $(if $(CASES),'$(CASES)') $(if $(CONFIG),--config '$(CONFIG)')
 
 test: build native panicking yardsticks tools $(patsubst %,$(COPY),$(shell uname -m)) ## run all tests: the mapping, the configuration, and everything on a real Envoy
 	@cargo test --workspace --tests
@@ -81,6 +84,11 @@ test-arm64: build portable ## run the table of cases, the hostile requests and t
 
 test-matrix: build native panicking tools $(patsubst %,$(COPY),$(shell uname -m)) ## run the tests on every supported version of Envoy, and write the table in README.md
 	@cargo run --quiet --package tests --bin matrix
+
+mac: rust ## check that `make run`, `make send` and their like compile for a Mac
+	@tests/tools zig
+	@rustup --quiet target add aarch64-apple-darwin
+	@PATH="$(CURDIR)/target/tools/zig/bin:$$PATH" cargo-zigbuild check --quiet --package sandbox --target aarch64-apple-darwin
 
 lint: rust $(TYPOS) ## check format, lints, documentation and spelling
 	@cargo fmt --all --check && rustfmt --check --edition 2024 deploy/copy.rs
@@ -121,11 +129,14 @@ release: ## change the version everywhere: VERSION (x.y.z); then see CONTRIBUTIN
 	  || { echo "CHANGELOG.md has nothing under [Unreleased]" >&2; exit 1; }
 	@old=$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1 | sed 's/\./\\./g'); \
 	files() { find . -name target -prune -o -name corpus -prune -o -name .git -prune -o -type f "$$@" -print; }; \
-	files ! -name '*.lock' ! -name CHANGELOG.md | xargs grep -lI "stigg-segment-filter.*$$old" | xargs sed -i "/stigg-segment-filter/s/\b$$old\b/$(VERSION)/g"; \
-	files -name Cargo.toml | xargs sed -i "s/^version = \"$$old\"/version = \"$(VERSION)\"/"; \
-	sed -Ei "s/^(version|appVersion): $$old/\1: $(VERSION)/" deploy/chart/Chart.yaml; \
-	files -name Cargo.lock | xargs sed -i "/^version = \"$$old\"/{N;/\nsource = /!s/$$old/$(VERSION)/}"
-	@sed -i "s/^## \[Unreleased\]/&\n\n## [$(VERSION)] - $$(date +%F)/" CHANGELOG.md
+	new=$$(mktemp) && trap 'rm "$$new"' EXIT; \
+	edit() { while read -r file; do sed "$$1" "$$file" > "$$new" && cat "$$new" > "$$file" || exit 1; done; }; \
+	files ! -name '*.lock' ! -name CHANGELOG.md | xargs grep -lI "stigg-segment-filter.*$$old" | \
+	  edit "/stigg-segment-filter/{s/\([^0-9.]\)$$old\([^0-9]\)/\1$(VERSION)\2/g;s/\([^0-9.]\)$$old\$$/\1$(VERSION)/;}"; \
+	files -name Cargo.toml | edit "s/^version = \"$$old\"/version = \"$(VERSION)\"/"; \
+	echo deploy/chart/Chart.yaml | edit "s/^\(version: \)$$old/\1$(VERSION)/;s/^\(appVersion: \)$$old/\1$(VERSION)/"; \
+	files -name Cargo.lock | edit "/^version = \"$$old\"/{N;/\nsource = /!s/$$old/$(VERSION)/;}"
+	@awk -v heading="## [$(VERSION)] - $$(date +%F)" '{ print } /^## \[Unreleased\]/ { print ""; print heading }' CHANGELOG.md > CHANGELOG.md.new && mv CHANGELOG.md.new CHANGELOG.md
 
 # The benchmark's own programs are optimised, so that they do not slow Envoy down.
 BENCH := cargo run --quiet --profile bench --package benches --
@@ -152,7 +163,7 @@ yardsticks: rust ## build what the filter is measured against
 tools: rust ## install what the tests and benchmarks need besides Rust, as root; others are told what is missing
 	@tests/tools
 
-chromium envoy helm kubectl node registry skopeo systemd wrk: rust
+awk chromium envoy helm kubectl node registry skopeo systemd wrk: rust
 	@tests/tools $@
 
 schemas: helm ## take the schemas that the manifests in deploy/ are checked against from their publishers; needs Go

@@ -5,11 +5,12 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
+#[cfg(target_os = "linux")]
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::signal::{SigHandler, Signal, kill, signal};
-use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 use tokio::sync::watch;
 
@@ -99,8 +100,9 @@ impl Drop for Process {
 }
 
 /// Lets the kernel kill the child when the thread that started it ends: a backstop for an owner that had no chance to drop
-/// the child.
+/// the child. Only Linux has this.
 pub(crate) fn die_with_parent(command: &mut Command) {
+    let _ = &command;
     #[cfg(target_os = "linux")]
     // SAFETY: between fork and exec only async-signal-safe calls are allowed; prctl is one system call.
     unsafe {
@@ -121,6 +123,7 @@ fn heed_interrupts(command: &mut Command) {
 }
 
 /// Lets the child run on these processors only.
+#[cfg(target_os = "linux")]
 pub fn pin(command: &mut Command, cpus: &[usize]) -> Result<()> {
     let cpus = cpu_set(cpus)?;
     // SAFETY: between fork and exec only async-signal-safe calls are allowed; this is one system call.
@@ -130,13 +133,21 @@ pub fn pin(command: &mut Command, cpus: &[usize]) -> Result<()> {
     Ok(())
 }
 
+/// Only Linux lets a process choose its processors.
+#[cfg(not(target_os = "linux"))]
+pub fn pin(_: &mut Command, _: &[usize]) -> Result<()> {
+    anyhow::bail!("a process can be bound to processors on Linux only")
+}
+
 /// The processors that this process may run on.
+#[cfg(target_os = "linux")]
 pub fn cpus() -> Result<Vec<usize>> {
     let set = sched_getaffinity(Pid::from_raw(0))?;
     Ok((0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).collect())
 }
 
 /// Lets this process, and the processes it starts from now on, run on these processors only.
+#[cfg(target_os = "linux")]
 pub fn pin_self(cpus: &[usize]) -> Result<()> {
     let cpus = cpu_set(cpus)?;
     for thread in std::fs::read_dir("/proc/self/task")? {
@@ -146,17 +157,22 @@ pub fn pin_self(cpus: &[usize]) -> Result<()> {
     Ok(())
 }
 
+#[cfg(target_os = "linux")]
 fn cpu_set(cpus: &[usize]) -> Result<CpuSet> {
     let mut set = CpuSet::new();
     cpus.iter().try_for_each(|cpu| set.set(*cpu))?;
     Ok(set)
 }
 
-/// Waits for the child's end without holding the lock, which `signal` needs, and only then reaps it.
+/// Waits for the end of a child that has closed its output, and so ends soon, without holding the lock, which `signal` needs.
 fn wait(child: &Mutex<Child>) -> Option<ExitStatus> {
-    let pid = Pid::from_raw(child.lock().unwrap().id().try_into().ok()?);
-    let _ = waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT);
-    child.lock().unwrap().wait().ok()
+    loop {
+        let ended = child.lock().unwrap().try_wait();
+        match ended {
+            Ok(None) => thread::sleep(Duration::from_millis(1)),
+            _ => return ended.ok().flatten(),
+        }
+    }
 }
 
 /// The child's output so far.

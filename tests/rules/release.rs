@@ -1,10 +1,11 @@
 //! `make release` changes the version in every file that states it.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use sandbox::envoy::workspace_root;
 
 const NOW: &str = env!("CARGO_PKG_VERSION");
@@ -46,8 +47,18 @@ fn is_of_another(path: &str, line: &str, next_line: Option<&&str>) -> bool {
     next_line.is_some_and(|next| next.starts_with("source = ")) || is_of_go || line.contains("proxy-wasm")
 }
 
+/// Runs `make release` with an `awk` and a `sed` that know no more than those of other systems.
 fn release(folder: &Path, version: &str) -> Result<bool> {
+    let tools = tempfile::tempdir()?;
+    for (name, tool) in [("awk", "original-awk"), ("sed", "busybox")] {
+        let tool = tests::tools::run("sh", ["-c", &format!("command -v {tool}")]);
+        symlink(tool.context("run `make awk`")?.trim(), tools.path().join(name))?;
+    }
+    let path = std::env::join_paths(
+        [tools.path().to_owned()].into_iter().chain(std::env::split_paths(&tests::tools::path()?)),
+    )?;
     let output = Command::new("make")
+        .env("PATH", path)
         .args(["--no-print-directory", "release", &format!("VERSION={version}")]) // another make may run this test
         .current_dir(folder)
         .output()?;
@@ -96,6 +107,19 @@ fn a_release_needs_a_version() -> Result<()> {
     std::fs::copy(workspace_root().join("Makefile"), copied.path().join("Makefile"))?;
     for version in ["", "1.2", "v1.2.3", "1.2.3-"] {
         assert!(!release(copied.path(), version)?, "{version}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_makefile_needs_no_gnu_tools() -> Result<()> {
+    let makefile = std::fs::read_to_string(workspace_root().join("Makefile"))?;
+    for (number, line) in makefile.lines().enumerate() {
+        for only_gnu in
+            ["sed -i", "\\b", "cp --", "mktemp --", "readlink -f", "grep -P", "sort -V", "xargs -r", "date -d"]
+        {
+            assert!(!line.contains(only_gnu), "Makefile:{}: `{only_gnu}` is not on a Mac: {line}", number + 1);
+        }
     }
     Ok(())
 }

