@@ -10,6 +10,7 @@ mod debugger;
 mod decision;
 mod difference;
 mod endpoint;
+mod own;
 mod pretty;
 mod rules;
 mod unmatched;

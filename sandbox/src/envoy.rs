@@ -282,6 +282,10 @@ fn temporary_folder() -> Result<TempDir> {
 
 /// Envoy's command line for this configuration.
 async fn command(config: &Config, options: &Options, dir: &Path) -> Result<Command> {
+    // A configuration without the filter, or another gateway's, names no module in its place.
+    if let Ok(module) = config.module_named() {
+        config::fresh(&module)?;
+    }
     let binary: PathBuf = tokio::task::spawn_blocking(locate).await??;
     let file = dir.join("envoy.json"); // JSON is YAML, and Envoy reads either
     std::fs::write(&file, config.to_string())?;

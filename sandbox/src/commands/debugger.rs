@@ -20,12 +20,15 @@ use axum::routing::{get, post};
 use futures_util::stream::{self, Stream, StreamExt};
 use sandbox::fixtures;
 use sandbox::stigg::{Reply, status_text};
+use serde::Serialize;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::broadcast::error::RecvError;
 
 pub use self::webhooks::Webhooks;
-use super::endpoint::Endpoint;
+use super::endpoint::{Endpoint, Running};
+use super::own::Own;
+use super::pretty::pretty;
 
 const PAGE: &str = include_str!("debugger/page.html");
 const STYLE: &str = include_str!("debugger/page.css");
@@ -38,23 +41,44 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 #[derive(Debug)]
 struct Debugger {
     webhooks: Arc<Webhooks>,
-    endpoint: Endpoint,
+    about: About,
+    endpoints: Vec<Endpoint>,
+}
+
+/// What runs, for people.
+#[derive(Debug, Clone, Serialize)]
+struct About {
+    /// Where the configuration is from.
+    file: String,
+    /// The configuration, without secrets.
+    configuration: String,
+    warnings: Vec<String>,
+    /// The paths that tell environments apart.
+    environments: Vec<String>,
 }
 
 /// Serves the page until it is dropped.
-pub async fn serve(listener: TcpListener, webhooks: Arc<Webhooks>, endpoint: Endpoint) -> Result<()> {
+pub async fn serve(listener: TcpListener, webhooks: Arc<Webhooks>, own: &Own, running: Running) -> Result<()> {
+    let Running { endpoints, configuration } = running;
+    let about = About {
+        file: own.file.clone(),
+        configuration: pretty(&configuration),
+        warnings: own.warnings.clone(),
+        environments: endpoints.iter().map(|endpoint| endpoint.path.clone()).collect(),
+    };
     let addr = listener.local_addr()?;
     let routes = Router::new()
         .route("/", get(|| asset("text/html; charset=utf-8", PAGE)))
         .route("/page.css", get(|| asset("text/css; charset=utf-8", STYLE)))
         .route("/page.js", get(|| asset("text/javascript; charset=utf-8", SCRIPT)))
+        .route("/about", get(async |State(debugger): State<Arc<Debugger>>| Json(debugger.about.clone())))
         .route("/events", get(events))
-        .route("/events/{name}", post(send))
+        .route("/events/{path}/{name}", post(send))
         .route("/webhooks", get(watch))
         .route("/webhooks/{id}", get(detail))
         .route("/webhooks/{id}/again", post(again))
         .layer(middleware::from_fn_with_state(addr, guard))
-        .with_state(Arc::new(Debugger { webhooks, endpoint }));
+        .with_state(Arc::new(Debugger { webhooks, about, endpoints }));
     Ok(axum::serve(listener, routes).await?)
 }
 
@@ -81,20 +105,32 @@ async fn events() -> Result<Json<Vec<String>>, Failure> {
     Ok(Json(fixtures::names()?))
 }
 
-/// Sends a fixture as a new event, and shows what Stigg would show.
-async fn send(State(debugger): State<Arc<Debugger>>, Path(name): Path<String>) -> Result<Response, Failure> {
+/// Sends a fixture as a new event to an environment, and shows what Stigg would show.
+async fn send(
+    State(debugger): State<Arc<Debugger>>,
+    Path((path, name)): Path<(String, String)>,
+) -> Result<Response, Failure> {
     if !fixtures::names()?.contains(&name) {
         return Ok(StatusCode::NOT_FOUND.into_response()); // for example, a path to a file
     }
     let (event, _) = fixtures::with_new_id(&fixtures::event(&name)?);
-    Ok(answered(&debugger.endpoint.send(event).await?))
+    debugger.deliver(event, &path).await
 }
 
 /// Delivers a webhook again, as Stigg does after a failure: Segment drops it if it has the first one.
 async fn again(State(debugger): State<Arc<Debugger>>, Path(id): Path<String>) -> Result<Response, Failure> {
     match debugger.webhooks.event(&id) {
-        Some(event) => Ok(answered(&debugger.endpoint.send(event).await?)),
+        Some((event, path)) => debugger.deliver(event, &path).await,
         None => Ok(StatusCode::NOT_FOUND.into_response()),
+    }
+}
+
+impl Debugger {
+    async fn deliver(&self, event: Vec<u8>, path: &str) -> Result<Response, Failure> {
+        match self.endpoints.iter().find(|endpoint| endpoint.path == path) {
+            Some(endpoint) => Ok(answered(&endpoint.send(event).await?)),
+            None => Ok(StatusCode::NOT_FOUND.into_response()),
+        }
     }
 }
 

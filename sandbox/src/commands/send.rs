@@ -15,7 +15,8 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use super::endpoint::{self, Endpoint};
+use super::decision::decide;
+use super::endpoint::{self, Endpoint, Running};
 use super::pretty::pretty;
 
 /// How many webhooks may be under way at once.
@@ -32,6 +33,9 @@ pub struct Options {
     /// How many; if more than one, each gets a different messageId
     #[arg(long, default_value = "1")]
     count: NonZeroU32,
+    /// The environment to send to, by the path of its webhooks, if the running sandbox has several
+    #[arg(long)]
+    path: Option<String>,
     /// The messageId, to send an event again; by default, an event of tests/fixtures gets a new one
     #[arg(long, value_name = "ID")]
     message_id: Option<String>,
@@ -70,40 +74,74 @@ pub async fn send(options: Options) -> Result<()> {
     }
 }
 
-fn receiver(options: &Options) -> Result<Endpoint> {
+/// Where events are sent.
+struct Receiver {
+    endpoint: Endpoint,
+    /// The filter's configuration, if the sandbox runs it.
+    configuration: Option<String>,
+}
+
+fn receiver(options: &Options) -> Result<Receiver> {
     let variable = std::env::var(SECRET_VARIABLE).ok().filter(|secret| !secret.is_empty());
     let own_secret = options.secret.clone();
+    let elsewhere = |url: String, secret: String| {
+        let path = options.path.clone().unwrap_or_else(|| PATH.to_owned());
+        Receiver { endpoint: Endpoint { path, url, secret }, configuration: None }
+    };
     if let Some(url) = options.url.clone() {
         ensure!(url.starts_with("http://"), "{url}: only http:// URLs are supported");
         let secret = own_secret.or(variable);
-        return Ok(Endpoint { url, secret: secret.with_context(|| format!("{SECRET_VARIABLE} is not set"))? });
+        return Ok(elsewhere(url, secret.with_context(|| format!("{SECRET_VARIABLE} is not set"))?));
     }
-    let found = match Endpoint::find(&options.running_file)? {
-        Some(running) => running,
-        None => match variable {
-            Some(secret) => Endpoint { url: format!("http://127.0.0.1:10000{PATH}"), secret },
-            None => bail!("no sandbox is running: start one with `make run` in another terminal"),
-        },
-    };
-    Ok(Endpoint { secret: own_secret.unwrap_or(found.secret), ..found })
+    if let Some(running) = Running::find(&options.running_file)? {
+        let mut endpoint = running.choose(options.path.as_deref())?.clone();
+        endpoint.secret = own_secret.unwrap_or(endpoint.secret);
+        return Ok(Receiver { endpoint, configuration: Some(running.configuration) });
+    }
+    match variable {
+        Some(secret) => {
+            let path = options.path.as_deref().unwrap_or(PATH);
+            Ok(elsewhere(format!("http://127.0.0.1:10000{path}"), own_secret.unwrap_or(secret)))
+        }
+        None => bail!("no sandbox is running: start one with `make run` in another terminal"),
+    }
 }
 
-async fn attempt(receiver: &Endpoint, event: Vec<u8>) -> Result<Reply> {
-    receiver.send(event).await.with_context(|| {
-        format!("nothing takes webhooks at {}: is `make run` still running in another terminal?", receiver.url)
-    })
+impl Receiver {
+    async fn send(&self, event: Vec<u8>) -> Result<Reply> {
+        self.endpoint.send(event).await.with_context(|| {
+            format!("nothing takes webhooks at {}: is `make run` still running in another terminal?", self.endpoint.url)
+        })
+    }
+
+    /// Why the filter answers an event 204, which has no body: the code, and a sentence.
+    fn why_ignored(&self, reply: &Reply, event: &[u8]) -> Option<(&'static str, String)> {
+        let configuration = self.configuration.as_ref().filter(|_| reply.status == 204)?;
+        let reply = decide(configuration.as_bytes(), &self.endpoint.path, event)?.err()?;
+        Some((reply.code(), reply.message().into_owned()))
+    }
+
+    /// The code in an answer, or behind it.
+    fn why(&self, reply: &Reply, event: &[u8]) -> Option<String> {
+        let code = reply.json()["code"].as_str().map(str::to_owned);
+        code.or_else(|| self.why_ignored(reply, event).map(|(code, _)| code.to_owned()))
+    }
 }
 
 fn is_delivered(status: u16) -> bool {
     (200..300).contains(&status)
 }
 
-async fn send_one(receiver: &Endpoint, event: Vec<u8>, id: Option<String>) -> Result<()> {
+async fn send_one(receiver: &Receiver, event: Vec<u8>, id: Option<String>) -> Result<()> {
     let start = Instant::now();
-    let reply = attempt(receiver, event).await?;
+    let reply = receiver.send(event.clone()).await?;
     say!("{} {}   in {}", reply.status, status_text(reply.status), milliseconds(start.elapsed()));
     if !reply.body.is_empty() {
         say!("{}", pretty(&reply.text()));
+    } else if let Some((code, message)) = receiver.why_ignored(&reply, &event) {
+        say!("{code}: {message}");
+    } else if reply.status == 204 {
+        say!("Envoy's access log says why, as `outcome`.");
     }
     if let Some(id) = id {
         say!("messageId {id}");
@@ -112,7 +150,7 @@ async fn send_one(receiver: &Endpoint, event: Vec<u8>, id: Option<String>) -> Re
     Ok(())
 }
 
-async fn send_many(receiver: Endpoint, event: Vec<u8>, count: u32, rate: Option<NonZeroU32>) -> Result<()> {
+async fn send_many(receiver: Receiver, event: Vec<u8>, count: u32, rate: Option<NonZeroU32>) -> Result<()> {
     let (receiver, places) = (Arc::new(receiver), Arc::new(Semaphore::new(AT_ONCE)));
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len}  {eta} left")?;
     let progress = ProgressBar::new(count.into()).with_style(style);
@@ -129,19 +167,21 @@ async fn send_many(receiver: Endpoint, event: Vec<u8>, count: u32, rate: Option<
         // The time that a webhook waits for its turn counts as latency.
         let start = due.unwrap_or_else(Instant::now);
         sending.spawn(async move {
-            let reply = attempt(&receiver, event).await;
+            let reply = receiver.send(event.clone()).await;
             drop(place);
-            (reply, start.elapsed())
+            let latency = start.elapsed();
+            let why = reply.as_ref().ok().and_then(|reply| receiver.why(reply, &event));
+            (reply, why, latency)
         });
         while let Some(sent) = sending.try_join_next() {
-            let (reply, latency) = sent?;
-            answers.add(reply, latency)?;
+            let (reply, why, latency) = sent?;
+            answers.add(reply, why, latency)?;
             progress.inc(1);
         }
     }
     while let Some(sent) = sending.join_next().await {
-        let (reply, latency) = sent?;
-        answers.add(reply, latency)?;
+        let (reply, why, latency) = sent?;
+        answers.add(reply, why, latency)?;
         progress.inc(1);
     }
     progress.finish_and_clear();
@@ -151,16 +191,17 @@ async fn send_many(receiver: Endpoint, event: Vec<u8>, count: u32, rate: Option<
 /// The answers so far.
 #[derive(Debug, Default)]
 struct Answers {
-    by_status: BTreeMap<u16, usize>,
+    /// How many had this status and code.
+    by_status: BTreeMap<(u16, String), usize>,
     latencies: Vec<Duration>,
     errors: Vec<anyhow::Error>,
 }
 
 impl Answers {
-    fn add(&mut self, reply: Result<Reply>, latency: Duration) -> Result<()> {
+    fn add(&mut self, reply: Result<Reply>, why: Option<String>, latency: Duration) -> Result<()> {
         match reply {
             Ok(reply) => {
-                *self.by_status.entry(reply.status).or_default() += 1;
+                *self.by_status.entry((reply.status, why.unwrap_or_default())).or_default() += 1;
                 self.latencies.push(latency);
             }
             // Nothing listens there: every other request would fail as well.
@@ -173,8 +214,8 @@ impl Answers {
     fn summarize(mut self, took: Duration) -> Result<()> {
         let sent = self.latencies.len() + self.errors.len();
         say!("{sent} webhooks in {:.1} s, {:.0} a second", took.as_secs_f64(), sent as f64 / took.as_secs_f64());
-        for (status, count) in &self.by_status {
-            say!("{count:>8}  {status} {}", status_text(*status));
+        for ((status, why), count) in &self.by_status {
+            say!("{}", format!("{count:>8}  {status} {}  {why}", status_text(*status)).trim_end());
         }
         if let Some(error) = self.errors.first() {
             say!("{:>8}  no answer, the first because {error:#}", self.errors.len());
@@ -184,7 +225,8 @@ impl Answers {
             let [p50, p90, p99] = [50, 90, 99].map(|percent| milliseconds(percentile(&self.latencies, percent)));
             say!("latency: p50 {p50}, p90 {p90}, p99 {p99}, max {}", milliseconds(*max));
         }
-        let delivered: usize = self.by_status.iter().filter(|(status, _)| is_delivered(**status)).map(|(_, n)| n).sum();
+        let delivered: usize =
+            self.by_status.iter().filter(|((status, _), _)| is_delivered(*status)).map(|(_, n)| n).sum();
         ensure!(delivered == sent, "{} not delivered: Stigg would send them again", sent - delivered);
         Ok(())
     }

@@ -27,7 +27,8 @@ pub struct Run {
     child: Child,
     /// Its output after the welcome.
     output: Option<BufReader<ChildStdout>>,
-    welcome: String,
+    /// Its output until it is ready.
+    pub welcome: String,
     /// The folder of its temporary files. It removes them itself, unless it crashes.
     pub tmp: TempDir,
     /// The file in which `send` finds it.
@@ -43,9 +44,18 @@ impl Run {
 
     /// Starts it with further arguments.
     pub fn start_with(arguments: &[&str]) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        Self::start_at(folder.path().join("sandbox.json"), folder, arguments)
+    }
+
+    /// Starts one more, which would be found by the same file.
+    pub fn start_beside(&self) -> Result<Self> {
+        Self::start_at(self.running_file.clone(), tempfile::tempdir()?, &[])
+    }
+
+    fn start_at(running_file: PathBuf, folder: TempDir, arguments: &[&str]) -> Result<Self> {
         let _turn = turn();
-        let (tmp, folder) = (tempfile::tempdir()?, tempfile::tempdir()?);
-        let running_file = folder.path().join("sandbox.json");
+        let tmp = tempfile::tempdir()?;
         let mut command = sandbox("run");
         command.args(arguments).arg("--running-file").arg(&running_file);
         let mut child = command.env("TMPDIR", tmp.path()).stdout(Stdio::piped()).spawn()?;

@@ -137,7 +137,7 @@ async fn every_webhook_is_listed_live_with_its_answer() -> Result<()> {
             ["Rejected", "400 · malformed_json", "The answer above says why"],
         ),
         ("type not read", unauthorized().await?, ["Rejected", "401 · unauthorized", "The body was not read"]),
-        ("type not read", elsewhere().await?, ["Rejected", "404 · direct_response", "The answer above says why"]),
+        ("type not read", elsewhere().await?, ["Rejected", "404 · not_found", "The answer above says why"]),
         ("type not read", by_envoy().await?, ["Rejected", "400 · path_normalization_failed", "The body was not read"]),
     ];
     for (number, (event_type, reply, [outcome, more, why])) in answers.into_iter().enumerate() {
@@ -168,6 +168,10 @@ async fn the_keyboard_is_enough() -> Result<()> {
     until_listed(&mut page, 3)?;
     page.until("document.querySelectorAll('#events button').length > 0")?;
 
+    page.press(Key::Tab)?;
+    assert_eq!(page.value("document.activeElement.parentElement.id")?, "about");
+    page.press(Key::Enter)?;
+    page.until("document.querySelector('#configuration').checkVisibility()")?;
     page.press(Key::Tab)?;
     assert_eq!(page.value("document.activeElement.id")?, "list");
     for (key, event_type) in [
@@ -238,6 +242,19 @@ async fn it_fits_a_phone_and_the_night() -> Result<()> {
         page.until(&format!("{place}.top < 1 || {place}.bottom <= innerHeight"))?;
     }
 
+    // Fingers need room, and one thing above the other.
+    page.until("document.querySelectorAll('#events button').length > 0")?;
+    let targets = "#list li, #events button, #search, #about summary, .again";
+    let small = format!(
+        "[...document.querySelectorAll('{targets}')].filter((target) => target.getBoundingClientRect().height < 40)\
+         .map((target) => target.outerHTML)"
+    );
+    assert_eq!(page.value(&small)?, json!([]));
+    let parts = "[...document.querySelectorAll('main > *')].map((part) => part.getBoundingClientRect())";
+    let apart = format!("{parts}.every((part, number, all) => number === 0 || part.top >= all[number - 1].bottom)");
+    assert_eq!(page.value(&apart)?, true);
+    assert!(!page.text("body")?.contains("side by side"));
+
     let mut colours = Vec::new();
     for scheme in ["light", "dark"] {
         page.prefer(scheme)?;
@@ -271,33 +288,88 @@ async fn members_that_the_configuration_removes_are_marked() -> Result<()> {
 }
 
 #[tokio::test]
-async fn each_environment_has_a_route_and_explains_its_calls_by_its_own_rules() -> Result<()> {
+async fn each_environment_has_a_route_and_a_secret_and_explains_its_calls_by_its_own_rules() -> Result<()> {
     let config = tempfile::NamedTempFile::new()?;
     let environments = json!({
         "user_id": [{ "path": "customer.id" }],
         "environments": {
             "/webhooks/production": { "webhook_secret": { "env": "PRODUCTION_SECRET" }, "write_key": { "env": "PRODUCTION_KEY" } },
-            "/webhooks/staging": { "user_id": [{ "path": "customer.email" }], "also": ["identify"] },
+            "/webhooks/staging": { "user_id": [{ "path": "customer.email" }], "also": ["identify"], "max_call_bytes": 40000 },
         },
     });
     std::fs::write(&config, environments.to_string())?;
-    let run = Run::start_with(&["--config", config.path().to_str().unwrap()])?;
+    let file = config.path().to_str().unwrap();
+    let run = Run::start_with(&["--config", file])?;
     let mut page = Page::open(run.debugger()?, WIDE)?;
-    let [production, staging] = ["production", "staging"].map(|name| {
-        let (base, _) = run.url().unwrap().rsplit_once('/').unwrap();
-        format!("{base}/{name}")
-    });
-    assert_eq!(run.url()?, production);
-    for (number, (url, path, user_id)) in
-        [(production, "/v1/track", "customer.id"), (staging, "/v1/batch", "customer.email")].into_iter().enumerate()
+    page.until("document.querySelectorAll('#events button').length > 0")?;
+
+    // What runs is there to be seen, and secrets are not.
+    assert_eq!(page.text("#file")?, file);
+    assert!(page.text("#warnings li")?.contains("/webhooks/staging: max_call_bytes"), "{}", page.text("#warnings")?);
+    assert!(!page.value("document.querySelector('#configuration').checkVisibility()")?.as_bool().unwrap());
+    page.click("#about summary")?;
+    page.until("document.querySelector('#configuration').checkVisibility()")?;
+    let shown: Value = serde_json::from_str(&page.text("#configuration")?)?;
+    assert_eq!(shown["environments"]["/webhooks/staging"], environments["environments"]["/webhooks/staging"]);
+    assert_eq!(shown["environments"]["/webhooks/production"], json!({}));
+    page.click("#about summary")?;
+
+    let [production, staging] = ["production", "staging"].map(|name| format!("/webhooks/{name}"));
+    assert!(run.url()?.ends_with(&production));
+    let send = |page: &mut Page, name: &str| {
+        let button = "[...document.querySelectorAll('#events button')].find((button) => button.textContent ===";
+        page.value(&format!("{button} {}).click()", json!(name)))
+    };
+    for (number, (environment, path, user_id)) in
+        [(&production, "/v1/track", "customer.id"), (&staging, "/v1/batch", "customer.email")].into_iter().enumerate()
     {
-        assert_eq!(Webhook::new(EVENT).secret(run.secret()?).send(&url).await?.status, 200);
+        page.value(&format!("document.querySelector('#environment').value = {}", json!(environment)))?;
+        send(&mut page, "subscription.created")?;
         until_listed(&mut page, number + 1)?;
-        choose_first(&mut page, "customer.updated")?;
-        page.until(&format!("document.querySelector('.summary').textContent.includes({})", json!(path)))?;
+        page.until(&format!("document.querySelector('.summary')?.textContent.includes({})", json!(path)))?;
+        assert_eq!(page.text(&format!("{FIRST} .more"))?, format!("200 · {environment}"));
+        assert!(page.text("#detail .facts")?.contains(&format!("environment{environment}")));
         let origins = "Array.from(document.querySelectorAll('td.origin'), (cell) => cell.textContent).join('; ')";
         let origins = page.value(origins)?;
         assert!(origins.as_str().unwrap().contains(&format!("from {user_id}")), "{origins}");
+    }
+    page.value(&format!("document.querySelector('#environment').value = {}", json!(production)))?;
+    page.click(".again")?;
+    until_listed(&mut page, 3)?;
+    assert_eq!(page.text(&format!("{FIRST} .more"))?, format!("200 · {staging}"), "where it came in first");
+
+    // A reason too depends on the environment; so does the secret.
+    page.value(&format!("document.querySelector('#environment').value = {}", json!(staging)))?;
+    send(&mut page, "plan.created")?;
+    until_shown(&mut page, "plan.created")?;
+    assert_eq!(page.text(&format!("{FIRST} .more"))?, format!("204 · no_customer · {staging}"));
+    assert!(page.text(".summary")?.contains("not about a customer"), "{}", page.text(".summary")?);
+    let url = run.url()?.replace(&production, &staging);
+    assert_eq!(Webhook::new(EVENT).secret(run.secret()?).send(&url).await?.status, 401);
+    Ok(())
+}
+
+#[test]
+fn test_events_are_found_by_any_part_of_their_names() -> Result<()> {
+    let (_run, mut page) = open(WIDE)?;
+    page.until("document.querySelectorAll('#events button').length > 0")?;
+    let visible = |page: &mut Page, selector: &str| -> Result<usize> {
+        let count =
+            format!("[...document.querySelectorAll('{selector}')].filter((one) => one.checkVisibility()).length");
+        Ok(serde_json::from_value(page.value(&count)?)?)
+    };
+    let all = visible(&mut page, "#events button")?;
+    assert_eq!(visible(&mut page, "#to")?, 0, "there is one environment");
+    for (wanted, is_found) in [(" SUBSCRIPTION.cre ", true), ("nothing like it", false), ("", true)] {
+        page.value(&format!(
+            "{{ const search = document.querySelector('#search');
+                search.value = {};
+                search.dispatchEvent(new Event('input')); }}",
+            json!(wanted)
+        ))?;
+        let found = visible(&mut page, "#events button")?;
+        assert_eq!((found > 0, found == all), (is_found, wanted.is_empty()), "{wanted}: {found} of {all}");
+        assert_eq!(visible(&mut page, "#no-match")?, usize::from(!is_found), "{wanted}");
     }
     Ok(())
 }
@@ -309,7 +381,7 @@ async fn only_its_own_page_may_use_the_debugger_and_the_secret_does_not_show() -
     let own = page.strip_prefix("http://").unwrap();
     run.send(EVENT).await?;
 
-    let button = format!("{page}/events/plan.created");
+    let button = format!("{page}/events/%2Fwebhooks%2Fstigg/plan.created");
     let send = |origin: &str| Webhook::new("").header("origin", origin).send(&button);
     for origin in ["http://elsewhere.example", "null", &format!("https://{own}"), &format!("http://{own}.example")] {
         assert_eq!(send(origin).await?.status, 403, "{origin}");
@@ -327,7 +399,7 @@ async fn only_its_own_page_may_use_the_debugger_and_the_secret_does_not_show() -
     let id = reply.json()["id"].as_str().unwrap().to_owned();
     let webhook = format!("/webhooks/{id}");
     let secret = run.secret()?;
-    for path in ["/", "/page.js", "/page.css", "/events", &webhook] {
+    for path in ["/", "/page.js", "/page.css", "/about", "/events", &webhook] {
         let mut reply = get(path).await?;
         while reply.status == 404 {
             reply = get(path).await?; // Envoy has not written its log yet

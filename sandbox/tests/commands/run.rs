@@ -1,11 +1,14 @@
 //! `sandbox run`, as `make run` calls it.
 
-use std::io::{Read, Write};
+use std::fs::Permissions;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
+use std::process::Stdio;
 
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
+use sandbox::envoy::locate;
 use serde_json::json;
 
 use crate::child::*;
@@ -76,11 +79,106 @@ fn envoy_does_not_outlive_a_crash() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+async fn a_batch_is_shown_as_its_calls() -> Result<()> {
+    let config = tempfile::NamedTempFile::new()?;
+    std::fs::write(&config, r#"{"also":["identify","group"],"max_call_bytes":40000}"#)?;
+    let file = config.path().to_str().context("a path in UTF-8")?;
+    let mut run = Run::start_with(&["--config", file])?;
+    assert!(run.welcome.contains(&format!("The filter's configuration: {file}\nwarning: ")), "{}", run.welcome);
+    assert_eq!(run.welcome.matches("warning: max_call_bytes").count(), 1, "{}", run.welcome);
+    assert_eq!(run.send(r#"{"type":"a.b","customer":{"id":"c-1"}}"#).await?.status, 200);
+    let mut shown = String::new();
+    while !shown.contains("type \"group\"") {
+        run.read_line(&mut shown)?;
+    }
+    for line in [
+        "  3 calls  ",
+        "\n  type \"track\"  event \"a_b\"  userId \"c-1\"\n",
+        "\n  type \"identify\"  userId \"c-1\"\n",
+        "\n  type \"group\"  userId \"c-1\"  groupId \"c-1\"\n",
+    ] {
+        assert!(shown.contains(line), "{line}: {shown}");
+    }
+    assert!(!shown.contains("null"), "{shown}");
+    Ok(())
+}
+
+#[test]
+fn a_wrong_configuration_is_told_in_one_line_before_envoy_is_looked_for() -> Result<()> {
+    let config = tempfile::NamedTempFile::new()?;
+    let file = config.path().to_str().context("a path in UTF-8")?;
+    for (text, what) in [
+        (r#"{"max_event_byte":1}"#, "max_event_byte"),
+        (r#"{"#, "line 1"),
+        (r#"{"environments":{"/a":{"also":["x"]}}}"#, "environments./a: also"),
+    ] {
+        std::fs::write(&config, text)?;
+        let output = sandbox("run").args(["--config", file]).env("ENVOY", "/nonexistent").output()?;
+        let error = String::from_utf8(output.stderr)?;
+        assert!(!output.status.success() && error.lines().count() == 1, "{error}");
+        assert!(error.starts_with(&format!("Error: {file}: ")) && error.contains(what), "{error}");
+    }
+    Ok(())
+}
+
+/// It listens on all interfaces; here, a script moves its listener to loopback.
+#[test]
+fn with_a_write_key_the_configuration_is_used_and_it_says_what_it_does() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (envoy, config) = (folder.path().join("envoy"), folder.path().join("own.json"));
+    let real = locate()?;
+    let real = real.display();
+    let script = format!(
+        "#!/bin/sh\n\
+         [ \"$1\" != --version ] || exec {real} --version\n\
+         sed -e 's/\"0.0.0.0\"/\"127.0.0.1\"/' -e 's/\"port_value\": 10000/\"port_value\": 0/' \"$2\" > \"$2.loopback\"\n\
+         file=$2; shift 2; exec {real} --config-path \"$file.loopback\" \"$@\" 2>&1\n"
+    );
+    std::fs::write(&envoy, script)?;
+    std::fs::set_permissions(&envoy, Permissions::from_mode(0o755))?;
+    let own = json!({
+        "write_key": { "env": "A_KEY" },
+        "max_call_bytes": 40000,
+        "environments": { "/a": { "also": ["identify"] }, "/b": { "source": "b" } },
+    });
+    std::fs::write(&config, own.to_string())?;
+    let run = |secret: &str| {
+        let mut run = sandbox("run");
+        run.arg("--config").arg(&config).env("ENVOY", &envoy).env("A_KEY", "k".repeat(32));
+        run.env("STIGG_WEBHOOK_SECRET", secret).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
+    };
+    let mut child = run("s")?;
+    let (mut shown, mut output) = (String::new(), BufReader::new(child.stdout.take().context("it is piped")?));
+    while !shown.contains("starting main dispatch loop") && output.read_line(&mut shown)? > 0 {}
+    child.kill()?;
+    child.wait()?;
+    assert!(shown.contains("starting main dispatch loop"), "{shown}");
+    let start = format!("The filter's configuration: {}\nwarning: ", config.display());
+    assert!(shown.starts_with(&start), "{shown}");
+    for once in [
+        "warning: environments./a, /b: max_call_bytes",
+        "/b: the ids of calls start with stigg-b-\n",
+        ":10000/a become calls to https://api.segment.io/v1/batch\n",
+        ":10000/b become calls to https://api.segment.io/v1/track\n",
+        "Envoy listens on all interfaces, and sends real calls to Segment.\n",
+    ] {
+        assert_eq!(shown.matches(once).count(), 1, "{once}: {shown}");
+    }
+    assert!(!shown.contains(&"k".repeat(32)), "{shown}");
+
+    let output = run("")?.wait_with_output()?;
+    let error = String::from_utf8(output.stderr)?;
+    assert!(!output.status.success() && error.contains("own.json cannot run with it"), "{error}");
+    assert!(error.contains("STIGG_WEBHOOK_SECRET is not set") && error.lines().count() == 1, "{error}");
+    Ok(())
+}
+
 #[test]
 fn a_write_key_without_a_webhook_secret_is_an_error() -> Result<()> {
     let output = sandbox("run").env("SEGMENT_WRITE_KEY", "k").output()?;
     assert!(!output.status.success());
     let error = String::from_utf8(output.stderr)?;
-    assert!(error.contains("STIGG_WEBHOOK_SECRET is not"), "{error}");
+    assert!(error.contains("STIGG_WEBHOOK_SECRET") && error.contains("is not set"), "{error}");
     Ok(())
 }

@@ -48,8 +48,11 @@ async fn one_event_is_answered_as_stigg_would_show_it() -> Result<()> {
     assert!(shown.contains(r#"{"success":true}"#), "{shown}");
 
     let output = send("plan.created", &["--running-file", file]).await?;
-    assert!(text(&output.stdout).starts_with("204 No Content"));
+    let shown = text(&output.stdout);
+    assert!(shown.starts_with("204 No Content") && shown.contains("\nno_customer: "), "{shown}");
     assert!(output.status.success());
+    let output = send("plan.created", &["--running-file", file, "--count", "3"]).await?;
+    assert!(text(&output.stdout).contains("       3  204 No Content  no_customer\n"), "{}", text(&output.stdout));
 
     let output = send("subscription.created", &["--running-file", file, "--secret", "another"]).await?;
     let shown = text(&output.stdout);
@@ -61,6 +64,26 @@ async fn one_event_is_answered_as_stigg_would_show_it() -> Result<()> {
     std::fs::write(&no_json, "no JSON")?;
     let path = no_json.path().to_str().context("a path in UTF-8")?;
     assert!(text(&send(path, &["--running-file", file]).await?.stdout).starts_with("400 Bad Request"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn it_goes_to_the_environment_that_is_chosen_and_not_to_a_second_sandbox() -> Result<()> {
+    let config = tempfile::NamedTempFile::new()?;
+    std::fs::write(&config, r#"{"environments":{"/a":{},"/b":{"events":{"deny":["*"]}}},"write_key":{"value":"x"}}"#)?;
+    let run = Run::start_with(&["--config", config.path().to_str().context("a path in UTF-8")?])?;
+    let second = run.start_beside()?;
+    assert!(second.welcome.contains("keeps sending to the sandbox that was started before"), "{}", second.welcome);
+
+    let file = run.running_file.to_str().context("a path in UTF-8")?;
+    let output = send("subscription.created", &["--running-file", file]).await?;
+    let error = text(&output.stderr);
+    assert!(!output.status.success() && error.contains("--path: /a, /b"), "{error}");
+    for (path, answer) in [("/a", "200 OK"), ("/b", "204 No Content")] {
+        let shown = text(&send("subscription.created", &["--running-file", file, "--path", path]).await?.stdout);
+        assert!(shown.starts_with(answer), "{path}: {shown}");
+        assert_eq!(shown.contains("event_not_allowed"), path == "/b", "{shown}");
+    }
     Ok(())
 }
 
@@ -113,7 +136,10 @@ async fn errors_say_what_is_missing() -> Result<()> {
         Ok(text(&output.stderr))
     };
     let unknown = error("subscription.invented", &[]).await?;
-    assert!(unknown.contains("`subscription.invented`") && unknown.contains("\n  subscription.created\n"), "{unknown}");
+    assert!(
+        unknown.contains("`subscription.invented`") && unknown.contains("`explain --list` lists the events"),
+        "{unknown}"
+    );
 
     let nothing_runs = error("plan.created", &["--running-file", "/nonexistent/sandbox.json"]).await?;
     assert!(nothing_runs.contains("make run"), "{nothing_runs}");

@@ -50,7 +50,8 @@ function learn(webhook) {
   type.textContent = typeOf(webhook);
   type.classList.toggle("unknown", webhook.event_type === null);
   badge(option.querySelector(".badge"), webhook);
-  option.querySelector(".more").textContent = [webhook.status || "no answer", reasonOf(webhook)].filter(Boolean).join(" · ");
+  const more = [webhook.status || "no answer", reasonOf(webhook), webhook.environment];
+  option.querySelector(".more").textContent = more.filter(Boolean).join(" · ");
   const time = option.querySelector("time");
   time.dateTime = webhook.time;
   time.textContent = clock.format(new Date(webhook.time));
@@ -127,6 +128,7 @@ async function show(id) {
 function facts(place, webhook) {
   const shown = {
     received: new Date(webhook.time).toLocaleString(),
+    ...(webhook.environment && { environment: webhook.environment }),
     outcome: webhook.reason,
     body: `${webhook.bytes.toLocaleString()} bytes`,
     took: `${webhook.duration_ms} ms`,
@@ -194,13 +196,24 @@ async function send(name, url, button) {
 }
 
 byId("search").addEventListener("input", ({ target }) => {
-  for (const button of byId("events").children) button.hidden = !button.textContent.includes(target.value.trim());
+  const wanted = target.value.trim().toLowerCase();
+  const buttons = [...byId("events").children];
+  for (const button of buttons) button.hidden = !button.textContent.toLowerCase().includes(wanted);
+  byId("no-match").hidden = buttons.some((button) => !button.hidden);
 });
+
+const about = await (await fetch("about")).json();
+byId("file").textContent = about.file;
+byId("configuration").textContent = about.configuration;
+byId("warnings").append(...about.warnings.map((warning) => element("li", warning)));
+byId("environment").append(...about.environments.map((path) => element("option", path)));
+byId("to").hidden = about.environments.length === 1;
 
 for (const name of await (await fetch("events")).json()) {
   const button = element("button", name);
   button.type = "button";
-  button.addEventListener("click", () => send(name, `events/${encodeURIComponent(name)}`, button));
+  const url = () => `events/${encodeURIComponent(byId("environment").value)}/${encodeURIComponent(name)}`;
+  button.addEventListener("click", () => send(name, url(), button));
   byId("events").append(button);
 }
 

@@ -9,14 +9,19 @@ use sandbox::envoy::{Access, Exchange};
 use sandbox::segment::Call;
 use sandbox::stigg::{PATH, status_text};
 use serde::Serialize;
+use serde_json::Value;
 use tokio::sync::broadcast;
 
 use crate::commands::decision::{decide, under};
 use crate::commands::difference::{self, Difference, Properties, Row};
+use crate::commands::endpoint::Running;
 use crate::commands::pretty::pretty;
 
 /// How many webhooks are remembered.
 const REMEMBERED: usize = 1000;
+
+/// What the access log says of an answer from Segment.
+const BY_SEGMENT: &str = "via_upstream";
 
 /// How many rows of one webhook are shown: more would only make the browser slow.
 const ROWS: usize = 4000;
@@ -26,6 +31,8 @@ const ROWS: usize = 4000;
 pub struct Webhooks {
     /// The filter's configuration.
     configuration: String,
+    /// Whether it has several environments.
+    has_environments: bool,
     known: Mutex<VecDeque<Webhook>>,
     changed: broadcast::Sender<Summary>,
 }
@@ -46,6 +53,8 @@ pub struct Summary {
     id: String,
     time: String,
     event_type: Option<String>,
+    /// The path that it was sent to, if that tells environments apart.
+    environment: Option<String>,
     outcome: Outcome,
     reason: String,
     status: u16,
@@ -89,9 +98,14 @@ pub struct Detail {
 }
 
 impl Webhooks {
-    /// An empty list, for a filter with this configuration.
-    pub fn new(configuration: String) -> Self {
-        Self { configuration, known: Mutex::default(), changed: broadcast::Sender::new(REMEMBERED) }
+    /// An empty list, for this sandbox.
+    pub fn new(running: &Running) -> Self {
+        Self {
+            configuration: running.configuration.clone(),
+            has_environments: running.endpoints.len() > 1,
+            known: Mutex::default(),
+            changed: broadcast::Sender::new(REMEMBERED),
+        }
     }
 
     /// Adds how a webhook ended.
@@ -115,21 +129,27 @@ impl Webhooks {
     /// All webhooks that have ended, and the changes from then on.
     pub fn watch(&self) -> (Vec<Summary>, broadcast::Receiver<Summary>) {
         let known = self.known();
-        (known.iter().filter_map(Webhook::summary).collect(), self.changed.subscribe())
+        (known.iter().filter_map(|webhook| self.summary(webhook)).collect(), self.changed.subscribe())
     }
 
     /// The details of one webhook.
     pub fn detail(&self, id: &str) -> Option<Detail> {
         // A copy, because explaining it may take long and would block others.
         let webhook = self.known().iter().find(|webhook| webhook.id == id)?.clone();
-        webhook.detail(&self.configuration)
+        webhook.detail(self.summary(&webhook)?, &self.configuration)
     }
 
-    /// The event of a webhook, byte for byte, if its body was seen.
-    pub fn event(&self, id: &str) -> Option<Vec<u8>> {
+    /// The event of a webhook, byte for byte, if its body was seen, and the path that it was sent to.
+    pub fn event(&self, id: &str) -> Option<(Vec<u8>, String)> {
         let known = self.known();
         let webhook = known.iter().find(|webhook| webhook.id == id)?;
-        webhook.exchange.as_ref()?.request.as_ref().map(|body| body.to_vec())
+        let body = webhook.exchange.as_ref()?.request.as_ref()?;
+        Some((body.to_vec(), webhook.path().to_owned()))
+    }
+
+    fn summary(&self, webhook: &Webhook) -> Option<Summary> {
+        let environment = self.has_environments.then(|| webhook.environment()).flatten();
+        Some(Summary { environment: environment.map(str::to_owned), ..webhook.summary()? })
     }
 
     fn learn(&self, id: &str, learn: impl FnOnce(&mut Webhook)) {
@@ -143,7 +163,7 @@ impl Webhooks {
             known.len() - 1
         });
         learn(&mut known[position]);
-        if let Some(summary) = known[position].summary() {
+        if let Some(summary) = self.summary(&known[position]) {
             let _ = self.changed.send(summary); // it fails if nobody is watching
         }
     }
@@ -154,10 +174,13 @@ impl Webhooks {
 }
 
 impl Webhook {
-    /// The path that it was sent to. The sandbox names an environment's route after its path.
+    /// The path of its environment. The sandbox names an environment's routes after its path.
+    fn environment(&self) -> Option<&str> {
+        self.access.as_ref()?.route.as_deref().filter(|route| route.starts_with('/'))
+    }
+
     fn path(&self) -> &str {
-        let route = self.access.as_ref().and_then(|access| access.route.as_deref());
-        route.filter(|route| route.starts_with('/')).unwrap_or(PATH)
+        self.environment().unwrap_or(PATH)
     }
 
     fn summary(&self) -> Option<Summary> {
@@ -167,23 +190,36 @@ impl Webhook {
         let outcome = match access.status {
             200..300 if by_filter.is_some() => Outcome::Ignored,
             200..300 => Outcome::Forwarded,
-            400..500 if detail != "via_upstream" => Outcome::Rejected,
+            400..500 if detail != BY_SEGMENT => Outcome::Rejected,
             _ => Outcome::Failed,
         };
         Some(Summary {
             id: self.id.clone(),
             time: access.time.clone(),
             event_type: access.event_type.clone(),
+            environment: None,
             outcome,
-            reason: by_filter.unwrap_or(detail).to_owned(),
+            reason: by_filter.map_or_else(|| self.reason_of_envoy(access, detail), str::to_owned),
             status: access.status,
             status_text: status_text(access.status),
             duration_ms: access.duration_ms,
         })
     }
 
-    fn detail(&self, configuration: &str) -> Option<Detail> {
-        let (summary, access) = (self.summary()?, self.access.as_ref()?);
+    /// Why it was answered so, if not by the filter: in the words of `envoy.yaml`, where it has some.
+    fn reason_of_envoy(&self, access: &Access, detail: &str) -> String {
+        if detail == BY_SEGMENT {
+            return "Segment's answer".to_owned();
+        }
+        // Each route with an answer is named after the code in the answer.
+        let route = access.route.as_ref().filter(|_| detail == "direct_response");
+        let answer = self.exchange.as_ref().and_then(|exchange| exchange.response.as_ref());
+        let code = || serde_json::from_slice::<Value>(answer?).ok()?["code"].as_str().map(str::to_owned);
+        route.cloned().or_else(code).unwrap_or_else(|| detail.to_owned())
+    }
+
+    fn detail(&self, summary: Summary, configuration: &str) -> Option<Detail> {
+        let access = self.access.as_ref()?;
         let event = self.exchange.as_ref().and_then(|exchange| exchange.request.as_ref()).map(text);
         // With several attempts, the last one decided.
         let call = self.calls.last();
