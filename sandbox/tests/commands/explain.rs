@@ -289,8 +289,11 @@ fn only_white_space_around_the_event_may_leave() -> Result<()> {
 fn at_a_terminal_without_an_event_the_usage_is_shown() -> Result<()> {
     let in_a_terminal = "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)";
     let mut python = Command::new("python3");
-    python.args(["-c", in_a_terminal, env!("CARGO_BIN_EXE_sandbox"), "explain"]).stdin(Stdio::null());
-    let output = python.output()?;
+    python.args(["-c", in_a_terminal, env!("CARGO_BIN_EXE_sandbox"), "explain"]);
+    let mut child = python.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    // Ctrl-D ends what is typed, so that nothing waits for it.
+    child.stdin.take().context("it is piped")?.write_all(b"\x04")?;
+    let output = child.wait_with_output()?;
     let shown = String::from_utf8(output.stdout)?;
     assert!(shown.contains("explain [OPTIONS] [EVENT]...") && shown.contains("which event?"), "{shown}");
     assert_eq!(output.status.code(), Some(1));
