@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
+use sandbox::envoy::workspace_root;
 use serde_json::{Value, json};
 
 /// Its output for an event on its standard input.
@@ -316,5 +317,24 @@ fn a_fixture_by_its_name_and_a_configuration_that_is_wrong() -> Result<()> {
     let (success, shown) = explain(EVENT, Some(json!({ "max_event_byte": 1 })), &[])?;
     let (file, message) = shown.split_once(": max_event_byte: unknown field").context("no message")?;
     assert!(!success && file.starts_with("Error: /") && message.lines().count() == 1, "{shown}");
+    Ok(())
+}
+
+#[test]
+fn make_passes_its_variables_on() -> Result<()> {
+    let make = |arguments: &[&str]| -> Result<String> {
+        let mut make = Command::new("make");
+        // The variables of a make around this test are not its own.
+        let output = make.args(arguments).current_dir(workspace_root()).env_remove("MAKEFLAGS").output()?;
+        Ok(String::from_utf8([output.stdout, output.stderr].concat())?)
+    };
+    for (arguments, command) in [
+        (["explain", "EVENT=a b", "CONFIG=c", "ENVIRONMENT=/d"], " explain 'a b' --config 'c' --path '/d'\n"),
+        (["check", "CASES=a b", "CONFIG=c", "EVENT=ignored"], " check 'a b' --config 'c'\n"),
+    ] {
+        let shown = make(&[["--dry-run"].as_slice(), &arguments].concat())?;
+        assert!(shown.ends_with(command), "{shown}");
+        assert!(make(&["help"])?.contains(&format!("make {} ", arguments[0])));
+    }
     Ok(())
 }
