@@ -9,8 +9,8 @@ use sandbox::stigg::Webhook;
 use serde_json::{Value, json};
 use stigg_segment::reply::{Ignored, Rejection};
 use tests::edge::*;
-use tests::pages::read;
 use tests::guard::names_all;
+use tests::pages::read;
 
 /// The filter's counters in Prometheus' format, by name and labels.
 async fn counters(envoy: &Envoy) -> Result<BTreeMap<String, u64>> {
