@@ -114,7 +114,7 @@ fn the_configuration_in_the_chart_is_a_variant_of_envoy_yaml() -> Result<()> {
     for (values, expressions, per_second) in [
         (RENDERINGS[0], "", 800),
         (RENDERINGS[1], "s/#native //; /#wasm$/d", 533),
-        (RENDERINGS[2], "s/#tls //", 800),
+        (RENDERINGS[2], "s/#tls //; s/#ipv6 //; /#ipv4$/d", 800),
         (RENDERINGS[3], "s/#global //; s/address: ratelimit,/address: ratelimit.stigg-segment.svc,/", 1000),
         (RENDERINGS[4], "", 800),
     ] {

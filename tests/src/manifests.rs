@@ -11,7 +11,13 @@ use crate::tools;
 pub const RENDERINGS: [&[&str]; 5] = [
     &[],
     &["shell=native", "image.volume=true", "replicas=3"],
-    &["tls.secretName=certificate", "service.type=LoadBalancer", "service.port=443", "imagePullSecrets[0].name=pull"],
+    &[
+        "tls.secretName=certificate",
+        "service.type=LoadBalancer",
+        "service.port=443",
+        "imagePullSecrets[0].name=pull",
+        "ipv6=true",
+    ],
     &["autoscaling.enabled=true", "rateLimit.service=ratelimit.stigg-segment.svc:8081"],
     &["serviceMonitor.enabled=true", "prometheusRule.enabled=true", "prometheusRule.labels.release=prometheus"],
 ];

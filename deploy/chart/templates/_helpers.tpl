@@ -23,6 +23,13 @@ labels:
 {{- replace (index . 1) (index . 2) (index . 0) -}}
 {{- end }}
 
+{{- /* The variant of a configuration for IPv6, if the values ask for it. */ -}}
+{{- define "stigg.families" -}}
+{{- $yaml := index . 1 -}}
+{{- if (index . 0).Values.ipv6 }}{{ $yaml = regexReplaceAll "(?m)^.*#ipv4\n" (replace "#ipv6 " "" $yaml) "" }}{{ end -}}
+{{- $yaml -}}
+{{- end }}
+
 {{- /* How many webhooks a second each replica takes. Stigg's connections do not spread evenly, so the shares are larger than
        a replica's part of the limit. */ -}}
 {{- define "stigg.share" -}}
@@ -38,6 +45,7 @@ labels:
 {{- $yaml := .Files.Get "files/envoy.yaml" | replace "#sds " "" -}}
 {{- $yaml = regexReplaceAll "(?m)^.*#env.*\n" $yaml "" -}}
 {{- if .Values.tls.secretName }}{{ $yaml = replace "#tls " "" $yaml }}{{ end -}}
+{{- $yaml = include "stigg.families" (list . $yaml) -}}
 {{- if .Values.rateLimit.service }}
   {{- $yaml = replace "#global " "" $yaml -}}
   {{- $address := splitList ":" .Values.rateLimit.service -}}
