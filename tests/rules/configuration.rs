@@ -58,6 +58,17 @@ fn everything_has_a_default() {
 }
 
 #[test]
+fn a_rotation_works_whatever_else_is_configured() {
+    let both = |name: &str| match name {
+        "STIGG_WEBHOOK_SECRET_PREVIOUS" => Ok("previous".to_owned()),
+        _ => env(name),
+    };
+    let config = Config::parse(br#"{"event_name": {"prefix": "Stigg "}}"#, both).unwrap();
+    assert!(admits(&config, "current") && admits(&config, "previous"));
+    assert!(!admits(&config, "") && !admits(&config, "else"));
+}
+
+#[test]
 fn secrets_come_from_the_environment_or_inline() {
     let config =
         parse(r#"{"webhook_secret": {"env": ["STIGG_WEBHOOK_SECRET", "UNSET", "PREVIOUS", "EMPTY"]}}"#).unwrap();
