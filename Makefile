@@ -66,10 +66,16 @@ explain: rust ## say what the filter does with an event, and why: EVENT, a name,
 check: rust ## check what the filter does with events: CASES, a YAML or JSON file; CONFIG
 	@$(SANDBOX) check $(if $(CASES),'$(CASES)') $(if $(CONFIG),--config '$(CONFIG)')
 
+# Most tests on Envoy wait: for a retry, for a timeout, for Envoy to end.
+test test-matrix: export RUST_TEST_THREADS = 6
+
+# A separate workspace with its own lock. It asks for a newer Rust than the filter does, but compiles with the filter's.
+SECOND_HOST := --quiet --locked --ignore-rust-version --manifest-path tests/second_host/Cargo.toml --target-dir target/second_host
+
 test: build native panicking yardsticks tools $(patsubst %,$(COPY),$(shell uname -m)) ## run all tests: the mapping, the configuration, and everything on a real Envoy
-	@cargo test --workspace
-	@# A separate workspace with its own lock. It asks for a newer Rust than the filter does, but compiles with the filter's.
-	@cargo test --quiet --locked --ignore-rust-version --manifest-path tests/second_host/Cargo.toml --target-dir target/second_host
+	@# Meanwhile the last tests are built, with the time that these leave.
+	@nice cargo test $(SECOND_HOST) --no-run & built=$$!; cargo test --workspace || { kill $$built; exit 1; }; wait $$built
+	@cargo test $(SECOND_HOST)
 
 test-omissions: build envoy ## leave out each node of envoy.yaml in turn, and change each value: Envoy rejects it, or it fails closed
 	@ALL_OMISSIONS=1 cargo test --quiet --package tests --test envoy omissions -- --nocapture --test-threads 1
@@ -86,7 +92,7 @@ test-matrix: build native panicking tools $(patsubst %,$(COPY),$(shell uname -m)
 mac: rust ## check that `make run`, `make send` and their like compile for a Mac
 	@tests/tools zig
 	@rustup --quiet target add aarch64-apple-darwin
-	@PATH="$(CURDIR)/target/tools/zig/bin:$$PATH" cargo-zigbuild check --quiet --package sandbox --target aarch64-apple-darwin
+	@PATH="$(CURDIR)/target/tools/zig/bin:$$PATH" cargo-zigbuild check --quiet --package sandbox --target aarch64-apple-darwin --target-dir target/mac
 
 lint: rust $(TYPOS) ## check format, lints, documentation and spelling
 	@cargo fmt --all --check && rustfmt --check --edition 2024 deploy/copy.rs

@@ -28,6 +28,7 @@ pub use self::config::{Config, FILTER_MISSING, HTTP_CONNECTION_MANAGER, PLUGIN, 
 pub use self::locate::{ENVOY_VERSION, VERSIONS, is_older_than, loads, locate};
 pub use self::tap::{Exchange, Tap};
 
+use crate::fresh::fresh;
 use crate::http::{self, Addr};
 use crate::process::{Process, pin};
 pub use crate::workspace_root;
@@ -284,7 +285,7 @@ fn temporary_folder() -> Result<TempDir> {
 async fn command(config: &Config, options: &Options, dir: &Path) -> Result<Command> {
     // A configuration without the filter, or another gateway's, names no module in its place.
     if let Ok(module) = config.module_named() {
-        config::fresh(&module)?;
+        fresh(workspace_root(), &module)?;
     }
     let binary: PathBuf = tokio::task::spawn_blocking(locate).await??;
     let file = dir.join("envoy.json"); // JSON is YAML, and Envoy reads either

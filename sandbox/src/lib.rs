@@ -24,6 +24,7 @@ pub mod stigg;
 pub mod synthetic;
 pub mod trapping;
 
+mod fresh;
 mod http;
 
 /// The folder of the workspace, which the paths in `envoy.yaml` are relative to.

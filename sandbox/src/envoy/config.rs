@@ -5,11 +5,12 @@ use std::fmt;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 use stigg_segment::config::Shell;
 
 use super::tap;
+use crate::fresh::fresh;
 use crate::segment::Segment;
 use crate::workspace_root;
 
@@ -198,7 +199,7 @@ impl Config {
     /// It is not built from the sources as they are; the error has the command that builds it.
     pub fn module_file(&self) -> Result<PathBuf> {
         let module = self.module_named()?;
-        fresh(&module)?;
+        fresh(workspace_root(), &module)?;
         Ok(module)
     }
 
@@ -375,40 +376,6 @@ impl Config {
     }
 }
 
-/// The modules that make builds: each with the list of its sources, which cargo writes, and its target.
-const MODULES: [(&str, &str, &str); 2] = [
-    ("target/wasm32-wasip1/release/stigg_segment.wasm", "target/wasm32-wasip1/release/stigg_segment.d", "build"),
-    ("target/native/libstigg_segment.so", "target/native/libstigg_segment_native.d", "native"),
-];
-
-/// Checks that a module that make builds is newer than its sources.
-pub(super) fn fresh(module: &Path) -> Result<()> {
-    let root = workspace_root();
-    match MODULES.iter().find(|(built, ..)| root.join(built) == module) {
-        Some((built, sources, target)) => {
-            newer(root, built, sources).map_err(|error| anyhow!("{error}: run `make {target}`"))
-        }
-        None => Ok(()),
-    }
-}
-
-/// Checks that the file `built` is newer than all that `sources` lists, in the form that make reads.
-fn newer(root: &Path, built: &str, sources: &str) -> Result<()> {
-    let Ok(time) = root.join(built).metadata().and_then(|built| built.modified()) else { bail!("there is no {built}") };
-    let sources = std::fs::read_to_string(root.join(sources)).with_context(|| format!("there is no {sources}"))?;
-    let (_, sources) = sources.split_once(": ").context("no list of sources")?;
-    for source in sources.replace("\\ ", "\0").split_whitespace() {
-        let source = source.replace('\0', " ");
-        // The folder with all that was built may be a copy.
-        let Ok(name) = Path::new(&source).strip_prefix(root) else { bail!("{built} was built in another folder") };
-        match Path::new(&source).metadata().and_then(|source| source.modified()) {
-            Ok(changed) if changed <= time => {}
-            _ => bail!("{built} is older than {}", name.display()),
-        }
-    }
-    Ok(())
-}
-
 fn steps(path: &str) -> impl Iterator<Item = &str> {
     path.split('/').skip(1)
 }
@@ -469,37 +436,4 @@ fn is_local(socket: &Map<String, Value>) -> bool {
 /// A port nobody listens on, as far as one can tell without keeping it.
 fn free_port() -> Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::{Duration, SystemTime};
-
-    use super::*;
-
-    #[test]
-    fn a_module_must_be_newer_than_its_sources() -> Result<()> {
-        let folder = tempfile::tempdir()?;
-        let root = folder.path();
-        let write = |name: &str, text: &str, seconds: u64| -> Result<()> {
-            std::fs::write(root.join(name), text)?;
-            let file = std::fs::File::options().write(true).open(root.join(name))?;
-            Ok(file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))?)
-        };
-        let outcome = || newer(root, "m", "m.d").map_or_else(|error| error.to_string(), |()| "fresh".to_owned());
-        assert_eq!(outcome(), "there is no m");
-        write("m", "", 2)?;
-        assert_eq!(outcome(), "there is no m.d");
-        let shown = root.display().to_string().replace(' ', "\\ ");
-        write("m.d", &format!("{shown}/m: {shown}/a.rs {shown}/b\\ c.rs\n"), 1)?;
-        assert_eq!(outcome(), "m is older than a.rs"); // it is gone
-        write("a.rs", "", 1)?;
-        write("b c.rs", "", 2)?;
-        assert_eq!(outcome(), "fresh");
-        write("b c.rs", "", 3)?;
-        assert_eq!(outcome(), "m is older than b c.rs");
-        write("m.d", "/elsewhere/m: /elsewhere/a.rs\n", 1)?;
-        assert_eq!(outcome(), "m was built in another folder");
-        Ok(())
-    }
 }

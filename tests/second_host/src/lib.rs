@@ -20,3 +20,5 @@ pub mod services;
 pub mod cases;
 #[path = "../../src/fixtures.rs"]
 pub mod fixtures;
+#[path = "../../../sandbox/src/fresh.rs"]
+pub mod fresh;

@@ -5,12 +5,14 @@ use std::sync::LazyLock;
 use anyhow::{Context, Result};
 use second_host::cases::{ENVIRONMENT, cases, configuration};
 use second_host::fixtures::repository;
+use second_host::fresh::fresh;
 use second_host::gateway::{Gateway, Kind, Program};
 
 static FILTER: LazyLock<Program> = LazyLock::new(|| {
-    let path = repository().unwrap().join("target/wasm32-wasip1/release/stigg_segment.wasm");
-    let wasm = std::fs::read(&path).with_context(|| format!("{}: run `make build` first", path.display())).unwrap();
-    Program::new(&wasm).unwrap()
+    let repository = repository().unwrap();
+    let path = repository.join("target/wasm32-wasip1/release/stigg_segment.wasm");
+    fresh(&repository, &path).unwrap();
+    Program::new(&std::fs::read(&path).unwrap()).unwrap()
 });
 
 fn start(kind: Kind) -> Result<Gateway> {
