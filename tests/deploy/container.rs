@@ -6,19 +6,20 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use anyhow::{Context, Result, ensure};
-use sandbox::envoy::{Config, Envoy, Options, PLUGIN, locate, workspace_root};
+use sandbox::envoy::{Config, Envoy, Options, locate, workspace_root};
 use sandbox::segment::Segment;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::manifests::{Manifests, each, texts};
 
 /// The differences of a container from its image.
 pub struct Container {
     command: Vec<String>,
-    options: Options,
-    /// The folder that takes the place of its working folder, or of the root.
+    /// The folder that takes the place of its root.
     folder: TempDir,
-    /// Where its folder has `envoy.yaml`.
+    /// Its working folder.
+    working: &'static str,
+    /// Where it has its configuration once it has started.
     config: &'static str,
 }
 
@@ -38,13 +39,7 @@ impl Container {
             let inside = paths.iter().find(|other| *other != path && path.starts_with(*other));
             ensure!(inside.is_none(), "{path} is mounted inside {inside:?}, which cannot be written to");
         }
-        let here = |given: &str| {
-            let mut given = given.to_owned();
-            for path in &paths {
-                given = given.replace(path, folder.path().join(&path[1..]).to_str().unwrap_or_default());
-            }
-            given
-        };
+        let here = |given: &str| below(folder.path(), &paths, given);
         for (mount, path) in mounts.into_iter().zip(&paths) {
             ensure!(mount["readOnly"] == true, "{mount}");
             let volume = each(&pod["volumes"]).find(|volume| volume["name"] == mount["name"]).context("no volume")?;
@@ -84,7 +79,7 @@ impl Container {
         }
         let command = [texts(&container["command"]), texts(&container["args"])].concat();
         let command = command.into_iter().map(here).collect();
-        Ok(Self { command, options: Options::default(), folder, config: "etc/envoy/config/envoy.yaml" })
+        Ok(Self { command, folder, working: "", config: "etc/envoy/config/envoy.yaml" })
     }
 
     /// Its Secret changes.
@@ -100,15 +95,40 @@ impl Container {
     }
 
     /// The container of deploy/compose.yaml.
-    pub fn of_compose(service: &Value, options: Options) -> Result<Self> {
+    pub fn of_compose(service: &Value, secrets: &[(&str, &str)]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        for volume in texts(&service["volumes"]) {
-            let parts: Vec<_> = volume.split(':').collect();
+        let root = |path: &str| folder.path().join(path.trim_start_matches('/'));
+        assert_eq!((&service["working_dir"], &service["tmpfs"]), (&json!("/etc/stigg-segment"), &json!(["/run"])));
+        std::fs::create_dir(root("/run"))?;
+        let here =
+            |given: &str| below(folder.path(), &["/etc/envoy/sds", "/etc/envoy/secrets", "/run/envoy.yaml"], given);
+        for volume in each(&service["volumes"]) {
+            if volume["target"] == "/etc/envoy/secrets" {
+                assert!(volume["read_only"] == true && text(&volume["source"])?.starts_with("${SECRETS:?"));
+                for (file, secret) in secrets {
+                    put(&root("/etc/envoy/secrets").join(file), secret.as_bytes())?;
+                }
+                continue;
+            }
+            let parts: Vec<_> = text(volume)?.split(':').collect();
             let [from, to, "ro"] = parts[..] else { anyhow::bail!("not mounted to be read: {volume}") };
-            let to = Path::new(to).strip_prefix(text(&service["working_dir"])?)?;
-            put(&folder.path().join(to), &std::fs::read(workspace_root().join("deploy").join(from))?)?;
+            let from = workspace_root().join("deploy").join(from);
+            match std::fs::read_dir(&from) {
+                Ok(files) => {
+                    for file in files {
+                        let file = file?;
+                        put(&root(to).join(file.file_name()), here(&std::fs::read_to_string(file.path())?).as_bytes())?;
+                    }
+                }
+                Err(_) if from.ends_with("envoy.yaml") => {
+                    put(&root(to), here(&std::fs::read_to_string(from)?).as_bytes())?;
+                }
+                Err(_) => put(&root(to), &std::fs::read(from)?)?,
+            }
         }
-        Ok(Self { command: owned(texts(&service["entrypoint"])), options, folder, config: "envoy.yaml" })
+        // Compose reads `$$` as `$`.
+        let command = texts(&service["entrypoint"]).into_iter().map(|part| here(&part.replace("$$", "$"))).collect();
+        Ok(Self { command, folder, working: "etc/stigg-segment", config: "run/envoy.yaml" })
     }
 
     /// Runs its command, except that Envoy only validates its configuration.
@@ -119,8 +139,8 @@ impl Container {
         let path = std::env::var_os("PATH").context("no PATH")?;
         let path = std::env::join_paths([bin.path().to_owned()].into_iter().chain(std::env::split_paths(&path)))?;
         let mut command = Command::new(program);
-        command.args(arguments).args(["--mode", "validate"]).current_dir(self.folder.path());
-        command.env_clear().env("PATH", path).envs(self.options.env.iter().map(|(name, value)| (name, value)));
+        command.args(arguments).args(["--mode", "validate"]).current_dir(self.folder.path().join(self.working));
+        command.env_clear().env("PATH", path);
         Ok(command.output()?)
     }
 
@@ -133,16 +153,14 @@ impl Container {
     pub async fn start_with(&self, segment: &Segment, change: impl FnOnce(Config) -> Result<Config>) -> Result<Envoy> {
         let yaml = std::fs::read_to_string(self.folder.path().join(self.config))?;
         let mut config = Config::from_yaml(&yaml)?;
-        if self.config == "envoy.yaml" {
-            let module = text(config.get(&format!("{PLUGIN}/vm_config/code/local/filename"))?)?;
-            let module = self.folder.path().join(module);
-            config = config.module(&module)?;
+        if let Ok(relative) = config.module_file()?.strip_prefix(workspace_root()) {
+            config = config.module(&self.folder.path().join(self.working).join(relative))?;
         }
         if let Some(at) = self.command.iter().position(|argument| argument == "--config-yaml") {
             let added: Value = serde_yaml_ng::from_str(self.command.get(at + 1).context("nothing is added")?)?;
             config = config.edit(|whole| merge(whole, added));
         }
-        Envoy::start(change(config.on_loopback()?.upstream(segment)?)?, self.options.clone()).await
+        Envoy::start(change(config.on_loopback()?.upstream(segment)?)?, Options::default()).await
     }
 }
 
@@ -195,15 +213,10 @@ pub fn stop_seconds() -> Result<u64> {
     Ok(number_after("${DRAIN_SECONDS:=")? + number_after("Envoy has ")?)
 }
 
-/// The variables that a compose file takes from the environment.
-pub fn from_environment(service: &Value, environment: &[(&str, &str)]) -> Result<Options> {
-    let mut options = Options::default();
-    for (name, value) in service["environment"].as_object().context("no environment")? {
-        let (_, value_of) = environment.iter().find(|(known, _)| known == name).context(name.clone())?;
-        ensure!(text(value)?.starts_with(&format!("${{{name}:")), "{name} is {value}");
-        options = options.env(name, value_of);
-    }
-    Ok(options)
+/// A text with these paths below another root.
+fn below(root: &Path, paths: &[&str], text: &str) -> String {
+    let root = root.to_str().unwrap_or_default();
+    paths.iter().fold(text.to_owned(), |text, path| text.replace(path, &[root, path].concat()))
 }
 
 fn put(file: &PathBuf, content: &[u8]) -> Result<()> {
@@ -213,8 +226,4 @@ fn put(file: &PathBuf, content: &[u8]) -> Result<()> {
 
 fn text(value: &Value) -> Result<&str> {
     value.as_str().with_context(|| format!("{value} is not a text"))
-}
-
-fn owned(texts: Vec<&str>) -> Vec<String> {
-    texts.into_iter().map(str::to_owned).collect()
 }

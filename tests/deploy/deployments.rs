@@ -439,7 +439,12 @@ async fn connections_to_the_metrics_are_bounded_and_take_none_from_the_webhooks(
 #[tokio::test]
 async fn the_container_of_docker_compose_runs_what_is_shipped() -> Result<()> {
     let service = &Manifests::read("compose.yaml")?.the_only()?["services"]["envoy"];
-    let edge = runs(&Container::of_compose(service, container::from_environment(service, &SECRETS)?)?).await?;
+    if reads_no_secrets_from_files().await? {
+        return Ok(());
+    }
+    let both = [SECRET, PREVIOUS_SECRET].join("\n");
+    let container = Container::of_compose(service, &[("segment", WRITE_KEY), ("stigg", &both)])?;
+    let edge = runs(&container).await?;
     assert_eq!(service["ports"], json!([format!("${{PORT:-10000}}:{}", container::port()?)]));
 
     let grace = service["stop_grace_period"].as_str().and_then(|period| period.strip_suffix('s'));
