@@ -6,7 +6,7 @@ TYPOS_VERSION := 1.52.0
 TYPOS := target/typos-$(TYPOS_VERSION)/bin/typos
 
 .DEFAULT_GOAL := help
-.PHONY: help build native portable panicking image modules-image run send explain check test test-omissions test-arm64 test-matrix mac lint audit msrv release ledger fuzz bench report soak instructions screenshot tools schemas clean rust nightly yardsticks \
+.PHONY: help build native portable panicking image modules-image run send explain check test test-omissions test-arm64 test-gateways test-matrix mac lint audit msrv release ledger fuzz bench report soak instructions screenshot tools schemas clean rust nightly yardsticks \
   awk chromium envoy helm kubectl nginx node registry skopeo systemd wrk
 
 help: ## list these targets
@@ -85,6 +85,12 @@ test-arm64: build portable ## run the table of cases, the hostile requests and t
 	@ENVOY=$(CURDIR)/target/tools/arm64/run NATIVE_MODULE=$(CURDIR)/target/portable/aarch64/libstigg_segment.so \
 	  cargo test --package tests --test envoy --test native --no-fail-fast -- cases_on_envoy hostile end_to_end
 	@cargo test --quiet --package tests --test portable
+
+# The version of Envoy that Envoy Gateway runs; it is not installed for anything else.
+test-gateways: export ENVOY_VERSION := 1.39.3
+test-gateways: build native registry skopeo ## run the tests on Envoy Gateway's, Istio's and Kubernetes' own code; needs Go, and builds for minutes the first time
+	@tests/tools envoy gateways helm kubectl
+	@cargo test --package tests --test gateways --config 'target."cfg(unix)".runner = "$(CURDIR)/tests/gateways/alone"' -- --test-threads 1
 
 test-matrix: build native panicking tools $(patsubst %,$(COPY),$(shell uname -m)) ## run the tests on every supported version of Envoy, and write the table in README.md
 	@cargo run --quiet --package tests --bin matrix

@@ -146,12 +146,16 @@ impl Filter {
         let mut path = [].as_slice();
         let mut is_post = false;
         let mut is_encoded = false;
+        let (mut is_upgrade, mut waits) = (false, false);
         let mut announced = 0;
         for (name, value) in headers.clone() {
             match name {
                 b":path" => path = without_query(value),
                 b":method" => is_post = value == b"POST",
                 b"content-encoding" => is_encoded |= !names_no_coding(value.trim_ascii()),
+                // A host that handles these itself removes them.
+                b"upgrade" => is_upgrade = true,
+                b"expect" => waits |= value.eq_ignore_ascii_case(b"100-continue"),
                 // The host rejects a value that is not a number. One that does not parse is a number that is too large.
                 b"content-length" => {
                     announced = std::str::from_utf8(value).ok().and_then(|v| v.parse().ok()).unwrap_or(usize::MAX);
@@ -168,6 +172,12 @@ impl Filter {
             Verdict::Admitted => {}
             Verdict::Unauthorized => return Err(Rejection::Unauthorized),
             Verdict::NoSecret => return Err(Rejection::SecretUnavailable),
+        }
+        if is_upgrade {
+            return Err(Rejection::UpgradeNotSupported);
+        }
+        if waits {
+            return Err(Rejection::ExpectationFailed);
         }
         if is_encoded {
             return Err(Rejection::UnsupportedContentEncoding);

@@ -82,6 +82,8 @@ reasons! {
         InvalidCustomerId = 400 "invalid_customer_id",
         /// `type` is not a non-empty string, or has no word for a name in title case.
         InvalidType = 400 "invalid_type",
+        /// The request asks for another protocol, so the host sees no end of its body.
+        UpgradeNotSupported = 400 "upgrade_not_supported",
         /// The webhook secret is missing or wrong.
         Unauthorized = 401 "unauthorized",
         /// No environment is configured for the request's path.
@@ -94,6 +96,8 @@ reasons! {
         CallTooLarge(Excess) = 413 "call_too_large",
         /// The body is compressed.
         UnsupportedContentEncoding = 415 "unsupported_content_encoding",
+        /// The sender waits for a `100 Continue` that the host leaves to Segment, which gets nothing before the body is there.
+        ExpectationFailed = 417 "expectation_failed",
         /// The host did not do what the filter asked for.
         Internal = 500 "internal",
         /// The host has no webhook secret to compare with.
@@ -261,6 +265,8 @@ impl Rejection {
             Rejection::UnsupportedContentEncoding => {
                 "Send the body without a content-encoding, or put a decompressor before this filter.".into()
             }
+            Rejection::UpgradeNotSupported => "Send the webhook without the header upgrade.".into(),
+            Rejection::ExpectationFailed => "Send the webhook without the header expect.".into(),
             Rejection::BodyTooLarge(Limit(limit)) => {
                 format!(
                     "The body is over {limit} bytes; raise max_body_bytes in the filter's configuration, and \

@@ -85,7 +85,7 @@ pub struct Envoy {
     process: Process,
     admin: Addr,
     listeners: BTreeMap<String, SocketAddr>,
-    webhooks: SocketAddr,
+    host: String,
     _dir: TempDir,
 }
 
@@ -157,7 +157,13 @@ impl Envoy {
         };
         let listeners = listeners(&admin).await?;
         let webhooks = *listeners.get(LISTENER).with_context(|| format!("Envoy has no listener `{LISTENER}`"))?;
-        Ok(Self { process, admin, listeners, webhooks, _dir: dir })
+        Ok(Self { process, admin, listeners, host: webhooks.to_string(), _dir: dir })
+    }
+
+    /// The Envoy that another program has started. It takes webhooks for a host, through a proxy if `webhooks` is one's address.
+    pub fn of(process: Process, dir: TempDir, admin: SocketAddr, host: &str, webhooks: SocketAddr) -> Self {
+        let host = format!("{host}:{}", webhooks.port());
+        Self { process, admin: Addr::Tcp(admin), listeners: [(LISTENER.to_owned(), webhooks)].into(), host, _dir: dir }
     }
 
     /// The address of a listener; `None` if there is no such listener.
@@ -167,7 +173,7 @@ impl Envoy {
 
     /// A URL on the listener for webhooks.
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.webhooks)
+        format!("http://{}{path}", self.host)
     }
 
     /// Where its admin interface listens: an IP address with a port, or the path of a socket.

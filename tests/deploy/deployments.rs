@@ -1,25 +1,28 @@
 //! The deployments in deploy/: the Envoy of each does its job.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use base64ct::{Base64, Encoding};
 use sandbox::envoy::{Config, Envoy, Options, Shell};
-use sandbox::segment::{Behaviour, Segment};
+use sandbox::segment::Segment;
 use sandbox::stigg::Webhook;
 use sandbox::{image, workspace_root};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tests::case_runner::hold_to;
+use tests::cases::cases;
+use tests::deployed::*;
 use tests::edge::*;
 use tests::manifests::*;
 use tests::tools::tool;
-use tokio::io::AsyncReadExt;
+use tests::translated::Translated;
 
 use crate::container::{self, Container, Secret};
-use crate::{envoy_gateway, istio};
 
 /// The secrets that a manifest can refer to, by their key in the Kubernetes Secret.
 const SECRETS: [(&str, &str); 3] = [
@@ -41,221 +44,105 @@ fn environment(container: &Value) -> Result<Options> {
     Ok(options)
 }
 
-/// Sends a webhook for the host name in the manifests.
-async fn ask(edge: &Edge, request: String) -> Result<Response> {
-    let mut connection = edge.connect().await?;
-    connection.send(request.replace("host: edge", &format!("host: {HOST}"))).await?;
-    connection.response().await
+/// Envoy as Istio configures it.
+async fn on_istio() -> Result<Edge> {
+    let manifests = Manifests::read("istio.yaml")?;
+    let container = &manifests.the("Deployment")?["spec"]["template"]["spec"]["containers"][0];
+    let segment = Segment::start().await?;
+    let config = Translated::by_istio()?.config(Shell::Wasm, &segment)?;
+    Ok(Edge { envoy: Envoy::start(config, environment(container)?).await?, segment })
 }
 
-/// The host name that the manifests use as an example.
-const HOST: &str = "webhooks.example.com";
-
-/// Bodies can be about as large as the filter's limit.
-async fn takes_large_bodies(edge: &Edge) -> Result<()> {
-    let event = format!(r#"{{"type":"plan.created","x":"{}"}}"#, "x".repeat(500 * 1024));
-    for request in [post(&event), post_chunked(&event, 10_000)] {
-        assert_eq!(ask(edge, request).await?.status, 204);
-    }
-    Ok(())
-}
-
-/// What is true of every deployment: who may send, what is sent, and that nothing else reaches Segment.
-async fn forwards_ignores_and_rejects(edge: &Edge, besides: &[&str]) -> Result<()> {
-    for request in [post(CATALOG_EVENT), post_chunked(CATALOG_EVENT, 7)] {
-        assert_eq!(ask(edge, request).await?.status, 204);
-    }
-    for (request, status, code) in [
-        (post(EVENT).replace(SECRET, "wrong"), 401, "unauthorized"),
-        (post("{"), 400, "malformed_json"),
-        (request("GET", "", ""), 405, "method_not_allowed"),
-    ] {
-        let rejected = ask(edge, request).await?;
-        assert!(rejected.status == status && rejected.body.contains(code), "{rejected:?}");
-    }
-    assert_eq!(edge.segment.connections(), 0);
-
-    for secret in [SECRET, PREVIOUS_SECRET] {
-        edge.segment.clear();
-        let reply = ask(edge, post(EVENT).replace(SECRET, secret)).await?;
-        assert_eq!((reply.status, reply.body.as_str()), (200, r#"{"success":true}"#));
-        let call = &edge.segment.wait_for(1, PATIENCE).await?[0];
-        assert_eq!((call.method.as_str(), call.path.as_str()), ("POST", "/v1/track"));
-        assert_eq!((call.sni.as_deref(), call.host.as_deref()), (Some("api.segment.io"), Some("api.segment.io")));
-        assert_eq!(call.write_key.as_deref(), Some(WRITE_KEY));
-        assert_eq!(call.json()["properties"], serde_json::from_str::<Value>(EVENT)?);
-        let mut expected =
-            BTreeSet::from(["authorization", "content-length", "content-type", "user-agent", "x-request-id"]);
-        expected.extend(besides);
-        let names: BTreeSet<_> = call.headers.keys().map(|name| name.as_str()).filter(|name| *name != "host").collect();
-        assert_eq!(names, expected);
-    }
-    Ok(())
-}
-
-/// Envoy retries retryable answers, and no others.
-async fn retries(edge: &Edge) -> Result<()> {
-    for (status, calls) in [(503, 2), (429, 2), (400, 1)] {
-        edge.segment.clear();
-        edge.segment.script([Behaviour::Answer { status, headers: vec![], body: String::new(), accept: false }]);
-        let reply = ask(edge, post(EVENT)).await?;
-        assert_eq!(reply.status, if calls == 1 { status } else { 200 });
-        assert_eq!(edge.segment.calls().len(), calls, "{status}");
-    }
-    Ok(())
+/// Everything that is tested of it: the cases, and what every deployment does.
+async fn does_its_job(edge: &Edge, besides: &[&str]) -> Result<()> {
+    forwards_ignores_and_rejects(edge, besides).await?;
+    hold_to(cases()?, edge, |_, outcome| {
+        let calls = outcome.call.iter_mut();
+        calls.for_each(|call| call.headers.retain(|(name, _)| !besides.contains(&name.as_str())));
+        Ok(())
+    })
+    .await?;
+    takes_large_bodies(edge).await?;
+    retries(edge).await
 }
 
 #[tokio::test]
-async fn the_envoy_that_istio_configures_forwards_ignores_and_rejects() -> Result<()> {
-    let manifests = Manifests::read("istio.yaml")?;
-    let segment = Segment::start().await?;
-    let config = istio::config(&manifests, &segment)?;
-    let container = &manifests.the("Deployment")?["spec"]["template"]["spec"]["containers"][0];
-    let edge = Edge { envoy: Envoy::start(config, environment(container)?).await?, segment };
-    forwards_ignores_and_rejects(&edge, &[]).await?;
-    takes_large_bodies(&edge).await?;
-    retries(&edge).await?;
-    let elsewhere = ask(&edge, post(EVENT).replace(PATH, "/elsewhere")).await?;
+async fn the_envoy_that_istio_configures_does_its_job() -> Result<()> {
+    let edge = on_istio().await?;
+    does_its_job(&edge, &[]).await?;
+    // The filter runs for every path.
+    let elsewhere = edge.ask(post(EVENT).replace(PATH, "/elsewhere")).await?;
     assert!(elsewhere.status == 404 && elsewhere.body.contains("not_found"), "{elsewhere:?}");
     assert!(elsewhere.head.contains("content-type: application/json"), "{elsewhere:?}");
+    let stranger = edge.ask(post(EVENT).replace(PATH, "/elsewhere").replace(SECRET, "wrong")).await?;
+    assert!(stranger.status == 401 && stranger.body.contains("unauthorized"), "{stranger:?}");
     Ok(())
 }
 
+/// Istio's Envoy leaves both to who is upstream, which gets nothing before the event is mapped.
 #[tokio::test]
-async fn the_envoy_that_envoy_gateway_configures_forwards_ignores_and_rejects() -> Result<()> {
-    envoy_gateway_forwards_ignores_and_rejects(Shell::Wasm).await
-}
-
-#[tokio::test]
-async fn the_envoy_that_envoy_gateway_configures_with_the_dynamic_module_does_too() -> Result<()> {
-    if is_too_old((1, 38), "dynamic modules").await? {
-        return Ok(());
-    }
-    envoy_gateway_forwards_ignores_and_rejects(Shell::Native).await
-}
-
-async fn envoy_gateway_forwards_ignores_and_rejects(shell: Shell) -> Result<()> {
-    let manifests = Manifests::read_for(shell, "envoy-gateway.yaml")?;
-    let segment = Segment::start().await?;
-    let config = envoy_gateway::config(&manifests, &segment)?;
-    let proxy = &manifests.the("EnvoyProxy")?["spec"]["provider"]["kubernetes"]["envoyDeployment"]["container"];
-    let edge = Edge { envoy: Envoy::start(config, environment(proxy)?).await?, segment };
-    forwards_ignores_and_rejects(&edge, &["x-forwarded-host"]).await?;
-    takes_large_bodies(&edge).await?;
-    retries(&edge).await?;
-    // The filter does not run for other paths.
-    assert_eq!(ask(&edge, post(EVENT).replace(PATH, "/elsewhere")).await?.status, 404);
-    Ok(())
-}
-
-/// Without the filter no webhook reaches Segment, not even one that claims to have been mapped.
-async fn is_closed_without_the_filter(edge: &Edge) -> Result<()> {
-    let forged = "x-stigg-segment-filter: admitted\r\nstigg_mapped: true\r\nwasm.stigg_mapped: true\r\n";
-    for request in [
-        post(EVENT),
-        post(CATALOG_EVENT),
-        post("{"),
-        post_chunked(EVENT, 7),
-        request("POST", &format!("{forged}content-length: {}\r\n", EVENT.len()), EVENT),
+async fn the_filter_answers_what_nobody_else_would_under_istio() -> Result<()> {
+    let edge = on_istio().await?;
+    for (headers, status, code) in [
+        ("expect: 100-continue\r\ncontent-length: 10\r\n", 417, "expectation_failed"),
+        ("connection: Upgrade\r\nupgrade: websocket\r\n", 400, "upgrade_not_supported"),
     ] {
-        let reply = ask(edge, request).await?;
-        assert!(reply.status == 503 && reply.body.contains("filter_missing"), "{reply:?}");
-        assert!(reply.head.contains("content-type: application/json"), "{reply:?}");
+        let reply = edge.ask(request("POST", headers, "")).await?;
+        assert!(reply.status == status && reply.body.contains(code), "{reply:?}");
     }
     assert_eq!(edge.segment.connections(), 0);
     Ok(())
 }
 
 #[tokio::test]
-async fn without_the_wasm_plugin_istio_sends_nothing_to_segment() -> Result<()> {
-    let manifests = Manifests::read("istio.yaml")?.without("WasmPlugin");
-    let segment = Segment::start().await?;
-    let envoy = Envoy::start(istio::config(&manifests, &segment)?, Options::default()).await?;
-    is_closed_without_the_filter(&Edge { envoy, segment }).await?;
-
-    // Without the EnvoyFilter, a header decides: Stigg does not send it.
-    let segment = Segment::start().await?;
-    let envoy = Envoy::start(istio::config(&manifests.without("EnvoyFilter"), &segment)?, Options::default()).await?;
-    let edge = Edge { envoy, segment };
-    let reply = ask(&edge, post(EVENT)).await?;
-    assert!(reply.status == 503 && reply.body.contains("filter_missing"), "{reply:?}");
-    assert_eq!(edge.segment.connections(), 0);
+async fn a_slow_sender_is_bounded_under_istio() -> Result<()> {
+    let edge = on_istio().await?;
+    let begin = Instant::now();
+    let mut slow = edge.connect().await?;
+    let whole = post(EVENT);
+    slow.send(&whole[..whole.len() - 1]).await?;
+    assert_eq!(slow.response().await?.status, 408);
+    assert!(begin.elapsed() < Duration::from_secs(15), "{:?}", begin.elapsed());
     Ok(())
 }
 
-#[tokio::test]
-async fn without_the_extension_policy_envoy_gateway_sends_nothing_to_segment() -> Result<()> {
-    let manifests = Manifests::read("envoy-gateway.yaml")?.without("EnvoyExtensionPolicy");
-    let segment = Segment::start().await?;
-    let envoy = Envoy::start(envoy_gateway::config(&manifests, &segment)?, Options::default()).await?;
-    is_closed_without_the_filter(&Edge { envoy, segment }).await
+/// On Istio's own Envoy, its filters add headers. They say that they add none for a host outside the mesh.
+#[test]
+fn istios_filters_send_segment_nothing_about_the_mesh() -> Result<()> {
+    let mut translated = Translated::by_istio()?;
+    let cluster = &translated.cluster()?["metadata"]["filter_metadata"]["istio"];
+    assert_eq!(cluster["external"], true);
+    let manager = translated.connection_manager()?;
+    let own: Vec<_> = each(&manager["http_filters"])
+        .filter(|filter| filter["name"].as_str().is_some_and(|name| name.starts_with("istio.")))
+        .collect();
+    let names: Vec<_> = own.iter().map(|filter| filter["name"].as_str()).collect();
+    assert_eq!(names, [Some("istio.metadata_exchange"), Some("istio.alpn")]); // the latter chooses a protocol
+    let propagation = &own[0]["typed_config"]["value"]["upstream_propagation"];
+    assert_eq!(*propagation, json!([{ "istio_headers": { "skip_external_clusters": true } }]));
+    Ok(())
 }
 
-#[tokio::test]
-async fn without_its_request_buffer_envoy_gateway_sends_neither_the_secret_nor_a_rejected_event() -> Result<()> {
-    let mut manifests = Manifests::read("envoy-gateway.yaml")?;
-    let policies = manifests.0.iter_mut().filter(|manifest| manifest["kind"] == "BackendTrafficPolicy");
-    policies.for_each(|policy| policy["spec"]["requestBuffer"] = Value::Null);
+async fn envoy_gateway_does_its_job(shell: Shell) -> Result<()> {
+    let manifests = Manifests::read_for(shell, "envoy-gateway.yaml")?;
     let proxy = &manifests.the("EnvoyProxy")?["spec"]["provider"]["kubernetes"]["envoyDeployment"]["container"];
-    only_the_head_of_a_rejected_event_reaches_segment(
-        envoy_gateway::config(&manifests, &Segment::start().await?)?,
-        environment(proxy)?,
-    )
-    .await
+    let segment = Segment::start().await?;
+    let config = Translated::by_envoy_gateway(shell)?.config(shell, &segment)?;
+    let edge = Edge { envoy: Envoy::start(config, environment(proxy)?).await?, segment };
+    does_its_job(&edge, &["x-forwarded-host"]).await?;
+    // The filter does not run for other paths.
+    assert_eq!(edge.ask(post(EVENT).replace(PATH, "/elsewhere")).await?.status, 404);
+    Ok(())
 }
 
 #[tokio::test]
-async fn without_its_envoy_filter_istio_sends_neither_the_secret_nor_a_rejected_event() -> Result<()> {
-    let manifests = Manifests::read("istio.yaml")?.without("EnvoyFilter");
-    let container = &manifests.the("Deployment")?["spec"]["template"]["spec"]["containers"][0];
-    only_the_head_of_a_rejected_event_reaches_segment(
-        istio::config(&manifests, &Segment::start().await?)?,
-        environment(container)?,
-    )
-    .await
+async fn the_envoy_that_envoy_gateway_configures_does_its_job() -> Result<()> {
+    envoy_gateway_does_its_job(Shell::Wasm).await
 }
 
-/// Where only a header chooses the route, it is chosen before the event is read. If nothing holds the request, the head
-/// of one with a valid secret reaches Segment although its event is rejected; neither the secret nor the event does.
-async fn only_the_head_of_a_rejected_event_reaches_segment(config: Config, options: Options) -> Result<()> {
-    // It takes down whatever comes, also of a request that does not end.
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-    let socket = json!({ "address": "127.0.0.1", "port_value": listener.local_addr()?.port() });
-    let cluster = sandbox::envoy::SEGMENT_CLUSTER;
-    let endpoint = format!("{cluster}/load_assignment/endpoints/0/lb_endpoints/0/endpoint");
-    let config = config
-        .remove(&format!("{cluster}/transport_socket"))?
-        .set(&format!("{endpoint}/address/socket_address"), socket)?;
-    let edge = Edge { envoy: Envoy::start(config, options).await?, segment: Segment::start().await? };
-
-    let unmapped = [CATALOG_EVENT, "{\"type\": \"customer.payment_failed", "[\"private\"]"];
-    for (body, status) in unmapped.into_iter().zip([204, 400, 400]) {
-        let chunked = post_chunked(body, 7).replace("host: edge", &format!("host: {HOST}"));
-        let (head, body) = chunked.split_at(chunked.find("\r\n\r\n").context("a head")? + 4);
-        let exchange = async {
-            let mut stigg = edge.connect().await?;
-            stigg.send(head).await?;
-            let (mut segment, _) = listener.accept().await?;
-            let mut received = Vec::new();
-            while !received.ends_with(b"\r\n\r\n") {
-                received.push(segment.read_u8().await?);
-            }
-            stigg.send(body).await?;
-            let reply = stigg.response().await?;
-            let _ = segment.read_to_end(&mut received).await; // Envoy resets what it does not finish
-            Ok::<_, anyhow::Error>((reply, String::from_utf8(received)?.to_lowercase()))
-        };
-        let (reply, received) = tokio::time::timeout(PATIENCE, exchange).await??;
-        assert_eq!(reply.status, status, "{body}");
-        assert!(received.starts_with("post /v1/track http/1.1\r\n"), "{received}");
-        assert!(received.ends_with("\r\n\r\n") && received.matches("\r\n\r\n").count() == 1, "{received}");
-        assert!(!received.contains(SECRET) && !received.contains("x-stigg-segment-filter"), "{received}");
-    }
-    // A stranger's request does not get there at all.
-    assert_eq!(ask(&edge, post(EVENT).replace(SECRET, "wrong")).await?.status, 401);
-    let more = tokio::time::timeout(std::time::Duration::ZERO, listener.accept()).await;
-    assert!(more.is_err(), "a request without the secret reached Segment");
-    Ok(())
+#[tokio::test]
+async fn the_envoy_that_envoy_gateway_configures_with_the_dynamic_module_does_its_job() -> Result<()> {
+    envoy_gateway_does_its_job(Shell::Native).await
 }
 
 /// A container starts unchanged, and its Envoy follows envoy.yaml.

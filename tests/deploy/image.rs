@@ -8,9 +8,8 @@ use flate2::read::GzDecoder;
 use sandbox::envoy::{Config, Options, validate, workspace_root};
 use sandbox::image;
 use serde_json::{Value, json};
+use tests::registry::Registry;
 use tests::tools::run;
-
-use crate::registry::Registry;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 

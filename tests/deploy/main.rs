@@ -3,12 +3,8 @@
 mod commands;
 mod container;
 mod deployments;
-mod envoy_gateway;
 mod image;
-mod istio;
 mod manifests;
 mod nginx;
-mod registry;
 mod schemas;
 mod systemd;
-mod xds;

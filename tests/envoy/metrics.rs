@@ -107,6 +107,16 @@ async fn every_outcome_is_counted_and_nothing_else_with_it() -> Result<()> {
         .await?;
         check(&edge, body(EVENT), reason).await?;
     }
+    // As Istio sets it: Envoy handles neither itself.
+    let edge = Edge::start_with(|config| {
+        config
+            .set(&format!("{HTTP_CONNECTION_MANAGER}/proxy_100_continue"), json!(true))?
+            .set(&format!("{HTTP_CONNECTION_MANAGER}/upgrade_configs"), json!([{ "upgrade_type": "websocket" }]))
+    })
+    .await?;
+    check(&edge, body(EVENT).header("expect", "100-Continue"), "expectation_failed").await?;
+    let upgrade = body(EVENT).header("connection", "Upgrade").header("upgrade", "websocket");
+    check(&edge, upgrade, "upgrade_not_supported").await?;
     let mut all: BTreeSet<_> = at_start.into_keys().filter(|series| series.contains("reason=")).collect();
     match shell() {
         Shell::Wasm => {

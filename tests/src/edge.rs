@@ -94,6 +94,13 @@ impl Edge {
         self.send(Webhook::new(event.into())).await
     }
 
+    /// Sends a request as it is on a new connection.
+    pub async fn ask(&self, request: impl AsRef<[u8]>) -> Result<Response> {
+        let mut connection = self.connect().await?;
+        connection.send(request).await?;
+        connection.response().await
+    }
+
     /// A socket to the webhooks listener.
     pub async fn connect(&self) -> Result<Connection> {
         Connection::open(self.envoy.addr(sandbox::envoy::LISTENER).context("no listener")?).await

@@ -3,6 +3,7 @@
 
 pub mod case_runner;
 pub mod cases;
+pub mod deployed;
 pub mod edge;
 pub mod existing;
 pub mod fixtures;
@@ -11,6 +12,8 @@ pub mod manifests;
 pub mod outcome;
 pub mod pages;
 pub mod reference;
+pub mod registry;
 pub mod run_envoy;
 pub mod skip;
 pub mod tools;
+pub mod translated;

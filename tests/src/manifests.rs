@@ -67,7 +67,8 @@ impl Manifests {
         Ok(Self(manifests))
     }
 
-    fn parse(yaml: &str) -> Result<Self> {
+    /// Reads the documents of a text.
+    pub fn parse(yaml: &str) -> Result<Self> {
         serde_yaml_ng::Deserializer::from_str(yaml)
             .map(|document| Ok(Value::deserialize(document)?))
             .collect::<Result<_>>()

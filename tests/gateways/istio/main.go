@@ -98,7 +98,7 @@ func translate(t test.Failer, manifest string) map[string]any {
 func list[M proto.Message](messages []M) []any {
 	all := []any{}
 	for _, message := range messages {
-		text, err := protojson.Marshal(message)
+		text, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(message)
 		must(err)
 		var value any
 		must(json.Unmarshal(text, &value))

@@ -1,13 +1,16 @@
 //! A real registry on loopback.
 
 use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
 use std::process::{Child, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
-use tests::tools::tool;
+
+use crate::tools::{run, tool};
 
 /// A running registry. Dropping it ends it.
+#[derive(Debug)]
 pub struct Registry {
     process: Child,
     address: String,
@@ -41,6 +44,13 @@ impl Registry {
         // Nobody reads its output any more, and it must not block.
         std::thread::spawn(move || log.read_to_end(&mut Vec::new()));
         Ok(registry)
+    }
+
+    /// Copies the image of a layout to it.
+    pub fn push(&self, layout: &Path, name: &str) -> Result<()> {
+        let from = format!("oci:{}", layout.display());
+        run("skopeo", ["copy", "--dest-tls-verify=false", &from, &format!("docker://{}/{name}", self.address)])?;
+        Ok(())
     }
 
     /// Its host and port.

@@ -1,0 +1,104 @@
+//! Istio on deploy/istio.yaml: its own translation, on a stock Envoy.
+
+use anyhow::{Context, Result};
+use sandbox::envoy::{Envoy, Shell, workspace_root};
+use sandbox::segment::Segment;
+use serde_json::Value;
+use tests::edge::*;
+use tests::manifests::{Manifests, every};
+use tests::translated::Translated;
+
+use crate::data::istio;
+
+/// The manifest as it is.
+pub fn shipped() -> Result<String> {
+    Ok(std::fs::read_to_string(workspace_root().join("deploy/istio.yaml"))?)
+}
+
+/// The variant with a TrafficExtension, as the comment in the manifest makes it.
+pub fn with_traffic_extension() -> Result<String> {
+    let lines = shipped()?
+        .lines()
+        .filter(|line| !line.ends_with("#plugin"))
+        .fold(String::new(), |text, line| text + line + "\n");
+    Ok(lines.replace("#extension ", ""))
+}
+
+/// The documents of a manifest, but for those of a kind.
+pub fn without(manifest: &str, kind: &str) -> String {
+    let of_kind =
+        |document: &&str| document.lines().any(|line| line.trim_end_matches(" #plugin") == format!("kind: {kind}"));
+    manifest.split("\n---\n").filter(|document| !of_kind(document)).collect::<Vec<_>>().join("\n---\n")
+}
+
+async fn edge(manifest: &str) -> Result<Edge> {
+    let segment = Segment::start().await?;
+    let config = Translated(istio(manifest)?).config(Shell::Wasm, &segment)?;
+    Ok(Edge { envoy: Envoy::start(config, options()).await?, segment })
+}
+
+#[test]
+fn a_traffic_extension_is_the_same_as_a_wasm_plugin_and_no_variant_has_both() -> Result<()> {
+    let (plugin, extension) = (shipped()?, with_traffic_extension()?);
+    for (manifest, one, other) in
+        [(&plugin, "WasmPlugin", "TrafficExtension"), (&extension, "TrafficExtension", "WasmPlugin")]
+    {
+        let manifests = Manifests::parse(manifest)?;
+        assert!(manifests.has(one) && !manifests.has(other), "{one}");
+    }
+    let text = |manifest: &str| anyhow::Ok(istio(manifest)?.to_string().replace("~istio-translated-wasmplugin", ""));
+    assert_eq!(text(&plugin)?, text(&extension)?);
+    // Istio would run both.
+    let lines: String =
+        extension.split("\n---\n").find(|part| part.contains("kind: TrafficExtension")).context("none")?.into();
+    let both = istio(&format!("{plugin}\n---\n{lines}"))?;
+    assert_eq!(every(&both, "plugins")[0].as_array().map(Vec::len), Some(2));
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_the_wasm_plugin_nothing_reaches_segment() -> Result<()> {
+    let without_plugin = without(&shipped()?, "WasmPlugin");
+    // Without the EnvoyFilter, a header decides. Stigg does not send it.
+    let forged = "x-stigg-segment-filter: admitted\r\nstigg_mapped: true\r\nwasm.stigg_mapped: true\r\n";
+    for (manifest, forged) in [(without_plugin.clone(), forged), (without(&without_plugin, "EnvoyFilter"), "")] {
+        let edge = edge(&manifest).await?;
+        let length = format!("content-length: {}\r\n", EVENT.len());
+        for request in [
+            post(EVENT),
+            post(CATALOG_EVENT),
+            post("{"),
+            post_chunked(EVENT, 7),
+            request("POST", &(forged.to_owned() + &length), EVENT),
+        ] {
+            let reply = edge.ask(request).await?;
+            assert!(reply.status == 503 && reply.body.contains("filter_missing"), "{reply:?}");
+            assert!(reply.head.contains("content-type: application/json"), "{reply:?}");
+        }
+        assert_eq!(edge.segment.connections(), 0);
+    }
+    Ok(())
+}
+
+/// Without it, Istio's answers, and what it sends about the mesh, are as bad as the page on deployment says.
+#[tokio::test]
+async fn the_manifest_is_what_keeps_the_gateways_routes_from_segment() -> Result<()> {
+    let shipped = shipped()?;
+    let seen = async |manifest: &str| {
+        let edge = edge(manifest).await?;
+        assert_eq!(edge.ask(post(EVENT)).await?.status, 200);
+        anyhow::Ok(edge.segment.calls()[0].header("x-envoy-decorator-operation").map(str::to_owned))
+    };
+    assert_eq!(seen(&shipped).await?, None);
+    let kept = seen(&shipped.replace(", x-envoy-decorator-operation", "")).await?;
+    assert_eq!(kept.as_deref(), Some("api.segment.io:443/webhooks/stigg"));
+    Ok(())
+}
+
+#[test]
+fn without_the_annotation_istio_tells_segment_about_the_mesh() -> Result<()> {
+    let skips = |made: &Value| every(made, "skip_external_clusters").contains(&&Value::Bool(true));
+    assert!(skips(&istio(&shipped()?)?));
+    assert!(!skips(&istio(&shipped()?.replace("IN_MESH", "UNDEFINED"))?));
+    Ok(())
+}

@@ -1,0 +1,12 @@
+//! The gateways' own code on this machine: what they make of the manifests in deploy/, and what their Envoys then do.
+//!
+//! `make test-gateways` builds the gateways, and runs this alone (`alone`), because they have fixed ports and paths.
+
+mod changes;
+mod data;
+mod envoy_gateway;
+mod gateway;
+mod istio;
+mod kubernetes;
+mod tls;
+mod unheld;

@@ -1,0 +1,63 @@
+//! What every deployment does, whichever gateway runs it.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+use sandbox::segment::Behaviour;
+use serde_json::Value;
+
+use crate::edge::*;
+
+/// Bodies can be about as large as the filter's limit.
+pub async fn takes_large_bodies(edge: &Edge) -> Result<()> {
+    let event = format!(r#"{{"type":"plan.created","x":"{}"}}"#, "x".repeat(500 * 1024));
+    for request in [post(&event), post_chunked(&event, 10_000)] {
+        assert_eq!(edge.ask(request).await?.status, 204);
+    }
+    Ok(())
+}
+
+/// What is true of every deployment: who may send, what is sent, and that nothing else reaches Segment.
+pub async fn forwards_ignores_and_rejects(edge: &Edge, besides: &[&str]) -> Result<()> {
+    for request in [post(CATALOG_EVENT), post_chunked(CATALOG_EVENT, 7)] {
+        assert_eq!(edge.ask(request).await?.status, 204);
+    }
+    for (request, status, code) in [
+        (post(EVENT).replace(SECRET, "wrong"), 401, "unauthorized"),
+        (post("{"), 400, "malformed_json"),
+        (request("GET", "", ""), 405, "method_not_allowed"),
+    ] {
+        let rejected = edge.ask(request).await?;
+        assert!(rejected.status == status && rejected.body.contains(code), "{rejected:?}");
+    }
+    assert_eq!(edge.segment.connections(), 0);
+
+    for secret in [SECRET, PREVIOUS_SECRET] {
+        edge.segment.clear();
+        let reply = edge.ask(post(EVENT).replace(SECRET, secret)).await?;
+        assert_eq!((reply.status, reply.body.as_str()), (200, r#"{"success":true}"#));
+        let call = &edge.segment.wait_for(1, PATIENCE).await?[0];
+        assert_eq!((call.method.as_str(), call.path.as_str()), ("POST", "/v1/track"));
+        assert_eq!((call.sni.as_deref(), call.host.as_deref()), (Some("api.segment.io"), Some("api.segment.io")));
+        assert_eq!(call.write_key.as_deref(), Some(WRITE_KEY));
+        assert_eq!(call.json()["properties"], serde_json::from_str::<Value>(EVENT)?);
+        let mut expected =
+            BTreeSet::from(["authorization", "content-length", "content-type", "user-agent", "x-request-id"]);
+        expected.extend(besides);
+        let names: BTreeSet<_> = call.headers.keys().map(|name| name.as_str()).filter(|name| *name != "host").collect();
+        assert_eq!(names, expected);
+    }
+    Ok(())
+}
+
+/// Envoy retries retryable answers, and no others.
+pub async fn retries(edge: &Edge) -> Result<()> {
+    for (status, calls) in [(503, 2), (429, 2), (400, 1)] {
+        edge.segment.clear();
+        edge.segment.script([Behaviour::Answer { status, headers: vec![], body: String::new(), accept: false }]);
+        let reply = edge.ask(post(EVENT)).await?;
+        assert_eq!(reply.status, if calls == 1 { status } else { 200 });
+        assert_eq!(edge.segment.calls().len(), calls, "{status}");
+    }
+    Ok(())
+}
