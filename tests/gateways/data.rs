@@ -47,9 +47,11 @@ pub async fn envoy_gateway(gateway: Gateway) -> Result<Value> {
     let edge = gateway.edge().await?;
     let dump: Value = serde_json::from_str(&edge.envoy.admin_get("/config_dump").await?)?;
     let all = |list: &str, kind: &str| {
-        let lists = every(&dump, list);
-        let entries = lists.into_iter().flat_map(each).filter_map(|entry| every(entry, kind)[0].as_object().cloned());
-        entries.map(untyped).collect::<Vec<_>>()
+        let entries =
+            every(&dump, list).into_iter().flat_map(each).filter_map(|entry| every(entry, kind)[0].as_object());
+        let mut all: Vec<_> = entries.cloned().map(untyped).collect();
+        all.sort_by_key(|entry| entry["name"].to_string()); // they come in any order
+        all
     };
     let mut made = json!({
         "listeners": all("dynamic_listeners", "listener"),

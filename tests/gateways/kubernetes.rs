@@ -107,6 +107,7 @@ async fn the_api_server_accepts_every_manifest() -> Result<()> {
     // The first one holds the Gateway API too.
     kubernetes.define("envoy-gateway/charts/gateway-helm/charts/crds/crds")?;
     kubernetes.define("istio/manifests/charts/base/files/crd-all.gen.yaml")?;
+    kubernetes.define("prometheus-operator/example/prometheus-operator-crd")?;
     kubernetes.kubectl(["create", "namespace", "stigg-segment"])?;
     let mut manifests = Manifests::for_clusters()?.0;
     manifests.extend(Manifests::read_for(Shell::Native, "envoy-gateway.yaml")?.0);

@@ -91,10 +91,11 @@ const NUMBERS: &[Fact] = &[
     ]),
     ("time for the request to arrive", "10 s", &[
         (ENVOY, "request_timeout: … # until the whole request has arrived"),
+        (ISTIO, "request_timeout: … # until the whole request has arrived"),
         (GATEWAY, "requestReceivedTimeout: …,"),
         (OPERATIONS, "the request did not arrive within … |"),
     ]),
-    ("idle time of a request", "28 s", &[(ENVOY, "stream_idle_timeout: …")]),
+    ("idle time of a request", "28 s", &[(ENVOY, "stream_idle_timeout: …"), (ISTIO, "stream_idle_timeout: …")]),
     ("time of a request with its answer", "28 s", &[
         (ENVOY, "max_stream_duration: &duration { max_stream_duration: … } # from"),
         (ISTIO, "max_stream_duration: …"),
@@ -123,6 +124,7 @@ const NUMBERS: &[Fact] = &[
     ("time for a connection to send", "5 s", &[
         (ENVOY, "listener_filters_timeout: … filter_chains"),
         (ENVOY, "request_headers_timeout: … request_timeout"),
+        (ISTIO, "request_headers_timeout: … request_timeout"),
         (OPERATIONS, "a request within … is closed"),
     ]),
     ("idle time of a connection to Segment", "50 s", &[
