@@ -57,9 +57,25 @@ async fn the_envoy_of_the_example_was_complete_before_and_each_part_is_that_of_e
     Ok(())
 }
 
+/// Where the other application takes webhooks of Stigg's by itself.
+const SHOPS_OWN: &str = "/shop/stigg";
+
+/// A route to them without the guard, as the page says.
+fn with_the_shops_own(config: Config) -> Result<Config> {
+    let mut list = config.get(&routes())?.as_array().context("no list")?.clone();
+    let off = list.iter().find_map(|route| route["typed_per_filter_config"].get(GUARD)).context("the guard is on")?;
+    let own = json!({
+        "match": { "path": SHOPS_OWN },
+        "typed_per_filter_config": { GUARD: off },
+        "route": { "cluster": "shop" },
+    });
+    list.insert(0, own);
+    config.set(&routes(), json!(list))
+}
+
 #[tokio::test]
 async fn an_envoy_that_serves_another_application_takes_webhooks_too() -> Result<()> {
-    let (edge, shop) = start(Ok).await?;
+    let (edge, shop) = start(with_the_shops_own).await?;
     let large = format!(r#"{{"type":"plan.created","x":"{}"}}"#, "x".repeat(500 * 1024));
     let get = Webhook::new("").method("GET".parse()?);
     for (webhook, status, code) in [
@@ -90,6 +106,8 @@ async fn an_envoy_that_serves_another_application_takes_webhooks_too() -> Result
     assert_eq!(Webhook::new("{}").send(&edge.envoy.url("/webhooks/stripe")).await?.status, 200);
     assert_eq!(Webhook::new(EVENT).secret(SECRET).send(&edge.envoy.url("/webhooks/stigg/")).await?.status, 403);
     assert_eq!(shop.calls().len(), 2);
+    assert_eq!(Webhook::new(EVENT).secret("its own").send(&edge.envoy.url(SHOPS_OWN)).await?.status, 200);
+    assert_eq!(shop.calls().len(), 3);
     Ok(())
 }
 

@@ -181,6 +181,29 @@ async fn an_admin_interface_elsewhere_is_said_and_cuts_off_no_request() -> Resul
     Ok(())
 }
 
+/// `stats_matcher` is common where many Envoys are watched.
+#[tokio::test]
+async fn an_envoy_that_does_not_count_its_requests_is_said_and_cuts_off_none() -> Result<()> {
+    let segment = Segment::start().await?;
+    segment.behave(Behaviour::Accept.after(Duration::from_secs(1)));
+    let only_these = json!({ "inclusion_list": { "patterns": [{ "prefix": "cluster." }] } });
+    let envoy = RunEnvoy::start_with(
+        Config::sandboxed_with(shell(), &segment)?.set("/stats_config/stats_matcher", only_these)?,
+        free_address(LOOPBACK)?,
+        free_address(LOOPBACK)?,
+        [("DRAIN_SECONDS", "2".to_owned())],
+    )
+    .await?;
+    let url = envoy.url(PATH);
+    let sent = tokio::spawn(async move { Webhook::new(EVENT).secret(SECRET).send(&url).await });
+    eventually("it is under way", async || Ok(segment.requests_begun() == 1)).await?;
+    envoy.signal(Signal::SIGTERM)?;
+    assert_eq!(sent.await??.status, 200);
+    assert!(envoy.exited().await?.success(), "{}", envoy.log());
+    assert!(envoy.log().contains("does not say how many requests it has"), "{}", envoy.log());
+    Ok(())
+}
+
 #[tokio::test]
 async fn an_admin_interface_that_never_answers_holds_the_script_no_longer_than_it_says() -> Result<()> {
     let silent = std::net::TcpListener::bind((LOOPBACK, 0))?; // the kernel accepts, and nobody answers
