@@ -212,22 +212,21 @@ fn patterns(field: Field<'_>, warnings: &mut Vec<String>) -> Result<Vec<Pattern>
     let patterns = field.list(r#"["customer.*"]"#)?.into_iter().map(|field| match field.text()?.as_str() {
         "" => Err(field.error("an empty text matches no type")),
         text => {
-            if !text.contains('*') {
-                check_type(field.place(), text, warnings);
-            }
+            check_type(field.place(), text, &text.replace('*', "."), warnings);
             Ok(Pattern::new(text))
         }
     });
     patterns.collect()
 }
 
-/// Warns of what is not a type of Stigg's: each of them has a dot. The text is repeated only if it looks like a name.
-fn check_type(place: &str, text: &str, warnings: &mut Vec<String>) {
-    if !text.contains('.') {
+/// Warns of a text that stands for no type of Stigg's: each of them has a dot and no space, and begins with a small letter.
+/// The text is repeated only if it looks like a name.
+fn check_type(place: &str, text: &str, kind: &str, warnings: &mut Vec<String>) {
+    let is_odd = |letter: char| letter == '*' || letter.is_whitespace();
+    if !kind.contains('.') || kind.contains(is_odd) || kind.starts_with(|first: char| first.is_ascii_uppercase()) {
         let shown = if is_name(text, u8::is_ascii_lowercase) { format!("`{text}`") } else { "this".to_owned() };
         warnings.push(format!(
-            "{place}: {shown} looks like a name in Segment and matches no event; Stigg's types have a dot, such as \
-             subscription.created"
+            "{place}: {shown} is not written as Stigg's types are, such as subscription.created, and matches no event"
         ));
     }
 }
@@ -246,7 +245,7 @@ fn event_name(field: Field<'_>, warnings: &mut Vec<String>) -> Result<EventName,
     let rename = fields.take("rename");
     let renamed = rename.iter().map(|field| field.members(r#"{"customer.updated": "Customer Changed"}"#));
     let renamed = renamed.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().map(|(kind, name)| {
-        check_type(rename.as_ref().map_or("", Field::place), &kind, warnings);
+        check_type(rename.as_ref().map_or("", Field::place), &kind, &kind, warnings);
         match name.escaped_text()? {
             b"" => Err(name.error("the name is empty")),
             name => Ok((kind, name.to_vec())),

@@ -164,17 +164,21 @@ fn probable_mistakes_are_warned_about() {
 }
 
 #[test]
-fn what_looks_like_segments_is_warned_about() {
+fn what_looks_like_segments_or_misspelt_is_warned_about() {
     let warnings = |json: &str| parse(json).unwrap().warnings;
     for (json, place) in [
-        (r#"{"event_name": {"rename": {"subscription_created": "A"}}}"#, "event_name.rename: `subscription_created` "),
-        (r#"{"event_name": {"rename": {"Subscription Created": "A"}}}"#, "event_name.rename: this looks like a name "),
         (
-            r#"{"events": {"deny": ["a.b", "customer_updated"]}}"#,
-            "events.deny[1]: `customer_updated` looks like a name ",
+            r#"{"event_name": {"rename": {"subscription_created": "A"}}}"#,
+            "event_name.rename: `subscription_created` is not written as Stigg's types are, ",
         ),
-        (r#"{"events": {"allow": ["hunter2"]}}"#, "events.allow[0]: this looks like a name in Segment "),
-        (r#"{"user_id": [{"path": "id", "events": ["plan"]}]}"#, "user_id[0].events[0]: `plan` looks like "),
+        (r#"{"event_name": {"rename": {"Subscription Created": "A"}}}"#, "event_name.rename: this is not written "),
+        // Only patterns have a `*`.
+        (r#"{"event_name": {"rename": {"customer.*": "A"}}}"#, "event_name.rename: this is not written "),
+        (r#"{"events": {"deny": ["a.b", "customer_updated"]}}"#, "events.deny[1]: `customer_updated` is not written "),
+        (r#"{"events": {"deny": ["customer.deleted "]}}"#, "events.deny[0]: this is not written "),
+        (r#"{"events": {"deny": ["a.b", "Customer.*"]}}"#, "events.deny[1]: this is not written "),
+        (r#"{"events": {"allow": ["hunter2"]}}"#, "events.allow[0]: this is not written "),
+        (r#"{"user_id": [{"path": "id", "events": ["plan"]}]}"#, "user_id[0].events[0]: `plan` is not written "),
         (r#"{"properties": {"remove": ["traits.email"]}}"#, "properties.remove[0]: `traits.email` looks like a place "),
         (r#"{"group_id": [{"path": "context.groupId"}]}"#, "group_id[0].path: `context.groupId` looks like a place "),
     ] {
