@@ -39,6 +39,7 @@ async fn the_envoy_of_the_example_was_complete_before_and_each_part_is_that_of_e
         "/static_resources/clusters/segment".to_owned(),
         "/static_resources/clusters/filter_missing".to_owned(),
         "/stats_config".to_owned(),
+        format!("{HTTP_CONNECTION_MANAGER}/common_http_protocol_options/max_stream_duration"),
     ] {
         assert_eq!(example.get(&part)?, shipped.get(&part)?, "{part}");
     }

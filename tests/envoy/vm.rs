@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use sandbox::envoy::{self, Config, FILTER_MISSING, HTTP_CONNECTION_MANAGER, PLUGIN, workspace_root};
+use sandbox::envoy::{self, Config, HTTP_CONNECTION_MANAGER, PLUGIN, workspace_root};
 use sandbox::stigg::Webhook;
 use sandbox::trapping;
 use serde_json::json;
@@ -146,7 +146,7 @@ async fn a_second_plugin_sees_its_own_variables() -> Result<()> {
 async fn headers_that_envoy_does_not_let_go_are_told_in_the_log() -> Result<()> {
     let edge = Edge::start_with(|config| {
         config
-            .set(&format!("{FILTER_MISSING}/route/max_stream_duration/max_stream_duration"), json!("1s"))?
+            .set(&format!("{HTTP_CONNECTION_MANAGER}/common_http_protocol_options/max_stream_duration"), json!("1s"))?
             .remove(&format!("{PLUGIN}/allow_on_headers_stop_iteration"))
     })
     .await?;

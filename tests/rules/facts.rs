@@ -97,7 +97,8 @@ const NUMBERS: &[Fact] = &[
     ]),
     ("idle time of a request", "28 s", &[(ENVOY, "stream_idle_timeout: …"), (ISTIO, "stream_idle_timeout: …")]),
     ("time of a request with its answer", "28 s", &[
-        (ENVOY, "max_stream_duration: &duration { max_stream_duration: … } # from"),
+        (ENVOY, "max_stream_duration: … # from"),
+        (EXISTING, "max_stream_duration: … }"),
         (ISTIO, "max_stream_duration: …"),
         (GATEWAY, "maxStreamDuration: …"),
         (RUN_ENVOY, "a request takes at most …)"),
