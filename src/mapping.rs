@@ -138,6 +138,8 @@ pub struct Origins<'a> {
     pub style: Style,
     /// Whether the `messageId` is Stigg's, and not derived from the event.
     pub message_id_is_stiggs: bool,
+    /// Whether the day of arrival is part of the `messageId`.
+    pub message_id_has_the_day: bool,
     /// The path at which the time was found, or each path with the reason why it has none, for people.
     pub timestamp: Result<&'a Path, Vec<(&'a Path, &'static str)>>,
 }
@@ -158,7 +160,7 @@ const TRAITS: [&str; 3] = ["name", "email", "metadata"];
 
 /// Segment's limit of a batch, in bytes
 /// (<https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/#batch>).
-const MAX_BATCH_BYTES: usize = 500_000;
+pub const MAX_BATCH_BYTES: usize = 500_000;
 
 /// The field with the limit of a call.
 const MAX_CALL_BYTES: &str = "max_call_bytes";
@@ -228,8 +230,10 @@ impl Mapping {
         day: impl FnOnce() -> Option<u64>,
     ) -> Result<Call, Reply> {
         let found = self.find(body, see_type, day)?;
-        let too_large = |call, size, limit, name| {
-            Rejection::CallTooLarge(Excess { call, size, limit, name, largest: largest_members(body) })
+        // What has already left the event is not what makes the call too large.
+        let too_large = |left: &Call, call, size, limit, name| {
+            let largest = largest_members(left.properties.as_deref().unwrap_or(body));
+            Rejection::CallTooLarge(Excess { call, size, limit, name, largest })
         };
         let is_batch = !self.also.is_empty();
         let mut call = self.track(&found, body)?;
@@ -237,7 +241,7 @@ impl Mapping {
         if size(&call) > limit {
             call = self.trimmed(&found, body, call, limit)?;
             if size(&call) > limit {
-                return Err(too_large("track", size(&call), limit, MAX_CALL_BYTES).into());
+                return Err(too_large(&call, "track", size(&call), limit, MAX_CALL_BYTES).into());
             }
         }
         if is_batch {
@@ -247,7 +251,7 @@ impl Mapping {
                 let Some(place) = self.record(&found, *also) else { continue };
                 let (own, trimmed) = self.beside(&found, *also, place, limit).ok_or(Rejection::Internal)?;
                 if own.len() > limit {
-                    return Err(too_large(also.name(), own.len(), limit, MAX_CALL_BYTES).into());
+                    return Err(too_large(&call, also.name(), own.len(), limit, MAX_CALL_BYTES).into());
                 }
                 tail.push(b',');
                 tail.extend_from_slice(&own);
@@ -255,7 +259,7 @@ impl Mapping {
             }
             tail.extend_from_slice(BATCH_TAIL);
             if size(&call) > MAX_BATCH_BYTES {
-                return Err(too_large("whole batch", size(&call), MAX_BATCH_BYTES, "Segment's limit").into());
+                return Err(too_large(&call, "whole batch", size(&call), MAX_BATCH_BYTES, "Segment's limit").into());
             }
         }
         Ok(call)
@@ -336,7 +340,7 @@ impl Mapping {
     /// # Errors
     /// The answer, if there is no call.
     pub fn origins<'a>(&'a self, body: &'a [u8]) -> Result<Origins<'a>, Reply> {
-        let Found { event, kind, customer, group, envelope } = self.find(body, |_| (), || None)?;
+        let Found { event, kind, customer, group, envelope } = self.find(body, |_| (), || Some(0))?;
         let decoded = kind.decoded();
         let no_time = |place: &'a CompiledPlace| {
             let why = match event.get(place.slot) {
@@ -356,6 +360,7 @@ impl Mapping {
             renamed: self.event_name.renamed(kind).is_some(),
             style: self.event_name.style,
             message_id_is_stiggs: envelope.message_id.usable("").is_some(),
+            message_id_has_the_day: envelope.message_id.day.is_some(),
             timestamp: time.ok_or_else(|| self.timestamp.iter().map(no_time).collect()),
         })
     }
@@ -409,7 +414,10 @@ impl Mapping {
             None => None,
         };
         let kind = kind.filter(|kind| self.event_name.names(*kind)).ok_or(Rejection::InvalidType)?;
-        let is_absent = |slot| matches!(event.get(slot), None | Some(Value::Null));
+        let is_absent = |slot| match event.get(slot) {
+            Some(Value::String(text)) => text.is_empty(),
+            value => matches!(value, None | Some(Value::Null)),
+        };
         let is_like_an_earlier_one = is_absent(self.message_id) && is_absent(self.own_timestamp);
         let day = if is_like_an_earlier_one { day() } else { None };
         let envelope = Envelope {
@@ -493,7 +501,7 @@ fn json(text: &str) -> Vec<u8> {
     serde_json::to_vec(text).unwrap_or_default()
 }
 
-/// The largest members of an event.
+/// The largest members of what is left of an event.
 fn largest_members(body: &[u8]) -> Names {
     const NAMED: usize = 3;
     let mut reader = Reader::new(body);

@@ -142,7 +142,7 @@ pub struct Excess {
     pub limit: usize,
     /// What the limit is called.
     pub name: &'static str,
-    /// The largest members of the event.
+    /// The largest members of what is left of the event.
     pub largest: Names,
 }
 

@@ -78,20 +78,21 @@ impl Environments {
         one.into_iter().chain(by_path.iter().map(|(path, environment)| (path.as_str(), environment.as_ref())))
     }
 
-    /// Warns if an event that two environments get would have the same id in both.
-    fn with_equal_ids(&self) -> Option<String> {
-        let prefix = |environment: &Environment| environment.mapping.message_id_prefix().to_owned();
-        let mut first = std::collections::BTreeMap::new();
-        let mut equal = self.all().filter_map(|(path, environment)| {
-            let earlier = *first.entry(prefix(environment)).or_insert(path);
-            (earlier != path).then_some((earlier, path))
+    /// Warns of each group of environments in which an event that several of them get would have the same id.
+    fn with_equal_ids(&self) -> Vec<String> {
+        let mut by_prefix = std::collections::BTreeMap::<&str, Vec<&str>>::new();
+        for (path, environment) in self.all() {
+            by_prefix.entry(environment.mapping.message_id_prefix()).or_default().push(path);
+        }
+        let equal = by_prefix.values().filter(|paths| paths.len() > 1).map(|paths| {
+            format!(
+                "{ENVIRONMENTS}: the ids of calls start the same for {}; Segment drops a call whose id it has seen, so of \
+                 an event that several of them get, only one call stays; give each its own {}",
+                paths.join(" and "),
+                choices::SOURCE
+            )
         });
-        let (one, other) = equal.next()?;
-        Some(format!(
-            "{ENVIRONMENTS}: the ids of calls start the same for {one} and {other}; Segment drops a call whose id it has \
-             seen, so if both get the same event, one is lost; give each its own {}",
-            choices::SOURCE
-        ))
+        equal.collect()
     }
 }
 

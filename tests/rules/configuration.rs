@@ -163,6 +163,37 @@ fn probable_mistakes_are_warned_about() {
     assert_eq!(warnings(r#"{"max_call_bytes": 32768, "max_body_bytes": 1, "hold_request_headers": true}"#), "");
 }
 
+/// Their calls for one event would have the same id, and Segment would drop all but one.
+#[test]
+fn every_group_of_environments_with_equal_ids_is_warned_about() {
+    let groups = |json: &str| {
+        let config = parse(json).unwrap();
+        let equal = config
+            .warnings
+            .iter()
+            .filter_map(|line| line.strip_prefix("environments: the ids of calls start the same for "));
+        equal.map(|line| line.split(';').next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    for (same, expected) in [
+        // The same key.
+        (r#"{"environments": {"/a": {}, "/b": {}, "/c": {"write_key": {"value": "c"}}}}"#, ["/a and /b"].as_slice()),
+        // The same source, its own or inherited.
+        (
+            r#"{"environments": {"/a": {"source": "x"}, "/b": {"source": "x"}, "/c": {"source": "y"}, "/d": {"source": "y"}, "/e": {"source": "y"}}}"#,
+            &["/a and /b", "/c and /d and /e"],
+        ),
+        (
+            r#"{"source": "x", "environments": {"/a": {"write_key": {"value": "a"}}, "/b": {"write_key": {"value": "b"}}}}"#,
+            &["/a and /b"],
+        ),
+        // None.
+        (r#"{"write_key": "gateway", "environments": {"/a": {}, "/b": {}, "/c": {"source": "c"}}}"#, &["/a and /b"]),
+        (r#"{"environments": {"/a": {"write_key": {"value": "a"}}, "/b": {}, "/c": {"source": "c"}}}"#, &[]),
+    ] {
+        assert_eq!(groups(same), expected, "{same}");
+    }
+}
+
 #[test]
 fn what_looks_like_segments_or_misspelt_is_warned_about() {
     let warnings = |json: &str| parse(json).unwrap().warnings;

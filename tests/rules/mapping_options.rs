@@ -406,6 +406,9 @@ fn each_call_of_a_batch_has_the_limit_of_a_call() {
     let track = message(&limits(""), &large(700, 10));
     assert!(track.contains("track call") && track.contains("max_call_bytes is 700"), "{track}");
     assert!(track.contains("too_large") && track.contains("first, customer"), "{track}");
+    let trimmed = limits(r#","too_large":{"remove":["first"]}"#).replace("700", "300");
+    let rest = message(&trimmed, &large(700, 400));
+    assert!(rest.contains("are second, customer, ") && !rest.contains("first"), "what has left is no help: {rest}");
     let identify =
         message(&limits(r#","too_large":{"remove":["customer"]}"#), &event.replace("\"first\":[", "\"email\":["));
     assert!(identify.contains("call for this event is"), "{identify}");

@@ -7,6 +7,9 @@ use serde_json::Value;
 
 use crate::tools;
 
+/// The value without which the chart is not rendered.
+pub const SOURCE: &str = "source=main";
+
 /// The values that the tests render the chart with.
 pub const RENDERINGS: [&[&str]; 5] = [
     &[],
@@ -38,9 +41,9 @@ impl Manifests {
         Self::parse(&variant(shell, &text)).context(file.to_owned())
     }
 
-    /// The chart, as helm renders it with these values: `tls.secretName=certificate`.
+    /// The chart, as helm renders it with these values: `tls.secretName=certificate`. They can replace the [`SOURCE`].
     pub fn chart(values: &[&str]) -> Result<Self> {
-        let values = values.join(",");
+        let values = [&[SOURCE], values].concat().join(",");
         let chart = ["template", "stigg-segment", "deploy/chart", "--namespace", "stigg-segment", "--set", &values];
         Self::parse(&tools::run("helm", chart)?).with_context(|| format!("with {values}"))
     }

@@ -56,9 +56,15 @@ pub fn explain_origins(origins: &Origins<'_>) -> Vec<Origin> {
         (false, Style::TitleCase) => "the type in title case",
     };
     let number = if origins.user_id_is_number { ", a number there" } else { "" };
-    let message_id = match origins.message_id_is_stiggs {
-        true => "\"stigg-\", the source, and the event's messageId",
-        false => "\"stigg-\", the source, and the event's SHA-256, because its messageId is missing or unusable",
+    let message_id = match (origins.message_id_is_stiggs, origins.message_id_has_the_day) {
+        (true, _) => "\"stigg-\", the source, and the event's messageId",
+        (false, true) => {
+            "\"stigg-\", the source, and the SHA-256 of the event and the day (UTC), because it has neither a messageId nor a \
+             timestamp"
+        }
+        (false, false) => {
+            "\"stigg-\", the source, and the event's SHA-256, because its messageId is missing or unusable"
+        }
     };
     let timestamp = match &origins.timestamp {
         Ok(path) => format!("from {path}"),

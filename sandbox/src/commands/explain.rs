@@ -11,6 +11,7 @@ use sandbox::output::note;
 use sandbox::say;
 use stigg_segment::config::Environment;
 use stigg_segment::envelope::MESSAGE_ID_PREFIX;
+use stigg_segment::mapping::MAX_BATCH_BYTES;
 use stigg_segment::places::KNOWN;
 use stigg_segment::reply::{Ignored, Rejection, Reply};
 
@@ -207,14 +208,21 @@ fn say_call(body: &str, environment: &Environment, source: &str, event: &[u8]) -
         _ => say!("{:12}the event, byte for byte", "properties"),
     }
     for call in &calls {
+        let which = if calls.len() > 1 { format!("the {} call", kind(call)) } else { "this call".to_owned() };
         let context: serde_json::Value = serde_json::from_str(&shown(call, "context")).unwrap_or_default();
         let removed: Vec<_> =
             context["removed"].as_array().into_iter().flatten().filter_map(|path| path.as_str()).collect();
         if !removed.is_empty() {
-            say!("{:12}{} left this call, which was over its limit (too_large)", "", removed.join(", "));
+            say!("{:12}{} left {which}, which was over its limit (too_large)", "", removed.join(", "));
         }
     }
     say!("{:12}{} bytes, of at most {}", "body", event.len(), environment.max_body_bytes);
-    say!("{:12}{} bytes, of at most {}", "call", body.len(), environment.max_call_bytes);
+    for call in &calls {
+        let name = if calls.len() > 1 { kind(call) } else { "call".to_owned() };
+        say!("{name:12}{} bytes, of at most {}", call.len(), environment.max_call_bytes);
+    }
+    if calls.len() > 1 {
+        say!("{:12}{} bytes, of at most {MAX_BATCH_BYTES}", "batch", body.len());
+    }
     Ok(())
 }

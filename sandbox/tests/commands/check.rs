@@ -185,6 +185,11 @@ fn a_wrong_file_is_told_in_one_line_that_names_it() -> Result<()> {
         ("{}", "- { event: plan.created, answers: a }", "Error: cases.yaml: .[0]: unknown field `answers`"),
         ("{}", "- { event: plan.created }", "Error: cases.yaml: case 1: expected either `call`"),
         ("{}", "- { event: plan.created, answer: a, call: {} }", "Error: cases.yaml: case 1: expected either `call`"),
+        (
+            "{}",
+            "- { event: plan.created, call: { event: a, event: b } }",
+            "Error: cases.yaml: .[0].call: duplicate entry with key",
+        ),
         ("{}", "- { event: 7, answer: a }", "Error: cases.yaml: case 1: event: expected an event"),
         (
             "{}",
@@ -206,6 +211,14 @@ fn a_wrong_file_is_told_in_one_line_that_names_it() -> Result<()> {
         assert!(status == Some(1) && lines.is_empty() && error.lines().count() == 1, "{lines:?} {error}");
         assert!(error.starts_with(message), "{error}");
     }
+    // Also at any depth of JSON, however the key is written.
+    let folder = Folder::with("{}", "")?;
+    let call = r#"{"properties.a": {"b": 1, "\u0062": 2}}"#;
+    folder.write("cases.json", &format!(r#"[{{"event": "plan.created", "call": {call}}}]"#))?;
+    let mut check = sandbox("check");
+    check.arg("cases.json");
+    let (status, _, error) = folder.run(check)?;
+    assert_eq!((status, error.as_str()), (Some(1), "Error: cases.json: the key `\\u0062` occurs twice\n"));
     let cases = "[{ event: subscription.created, path: /b, answer: 204 event_not_allowed },
                   { event: subscription.created, path: /a, call: { userId: acme-jp } }]";
     assert_eq!(Folder::with(environments, cases)?.check(&[])?.0, Some(0));

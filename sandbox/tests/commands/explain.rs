@@ -91,7 +91,10 @@ fn the_configuration_decides_and_needs_no_secret() -> Result<()> {
     assert!(says(&shown, "messageId", &["SHA-256"]), "{shown}");
     assert!(says(&shown, "timestamp", &["left out: timestamp is not a time that Segment"]), "{shown}");
     assert!(says(&shown, "properties", &["the event without messageId, customer.email"]), "{shown}");
-    assert!(says(&shown, "call", &["of at most 2000"]), "{shown}");
+    // Each call has a limit, and the batch another one.
+    for (part, limit) in [("track", "2000"), ("identify", "2000"), ("batch", "500000")] {
+        assert!(says(&shown, part, &[&format!("bytes, of at most {limit}")]), "{shown}");
+    }
     assert!(!shown.contains("whsec-inline"), "{shown}");
     Ok(())
 }
@@ -182,6 +185,21 @@ fn what_leaves_a_call_over_its_limit_is_named() -> Result<()> {
     let (success, shown) = explain(&event, Some(configuration), &[])?;
     assert!(success && says(&shown, "properties", &["the event without", "large"]), "{shown}");
     assert!(shown.contains("large left this call, which was over its limit (too_large)"), "{shown}");
+    // Of a batch, each call is trimmed by itself.
+    let configuration = json!({ "also": ["identify"], "too_large": { "remove": ["large"] }, "max_call_bytes": 1_000, "source": "main" });
+    let (_, shown) = explain(&event, Some(configuration), &[])?;
+    assert!(shown.contains("large left the track call, which") && !shown.contains("left the identify call"), "{shown}");
+    Ok(())
+}
+
+#[test]
+fn an_id_that_depends_on_the_day_is_explained() -> Result<()> {
+    for (members, has_day) in [("", true), (r#""timestamp":7,"#, false), (r#""messageId":7,"#, false)] {
+        let (_, shown) = explain(&format!(r#"{{{members}"type":"t","customer":{{"id":"x"}}}}"#), None, &[])?;
+        let of_the_day = "the SHA-256 of the event and the day (UTC)";
+        assert_eq!(says(&shown, "messageId", &["sha256-", of_the_day]), has_day, "{shown}");
+        assert!(says(&shown, "messageId", &["SHA-256"]), "{shown}");
+    }
     Ok(())
 }
 

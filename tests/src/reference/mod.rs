@@ -168,7 +168,8 @@ fn message_id_from(source: &str, event: &Value, body: &[u8], suffix: &str) -> St
     match own {
         Some(id) if id.chars().count() <= 100 => id,
         _ => {
-            let day = if event["messageId"].is_null() && event["timestamp"].is_null() { "\n20000" } else { "" };
+            let is_absent = |key: &str| event[key].is_null() || event[key] == "";
+            let day = if is_absent("messageId") && is_absent("timestamp") { "\n20000" } else { "" };
             format!("{prefix}sha256-{:x}{suffix}", Sha256::digest([body, day.as_bytes()].concat()))
         }
     }

@@ -1,5 +1,6 @@
 //! The file of cases.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -7,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use sandbox::fixtures;
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use stigg_segment::json::{Malformed, Reader, Str};
 use stigg_segment::path;
 
 use crate::commands::rules::Rules;
@@ -56,6 +58,12 @@ pub fn read(file: &Path, rules: &Rules) -> Result<Vec<Case>> {
         true => serde_json::from_slice(&text).with_context(|| shown.to_string())?,
         false => serde_yaml_ng::from_slice(&text).with_context(|| shown.to_string())?,
     };
+    // Of two members with one key, only the last would be expected.
+    if !is_json {
+        serde_yaml_ng::from_slice::<serde_yaml_ng::Value>(&text).with_context(|| shown.to_string())?;
+    } else if let Ok(Some(key)) = repeated_key(&mut Reader::new(&text)) {
+        bail!("{shown}: the key `{}` occurs twice", String::from_utf8_lossy(key.raw()));
+    }
     ensure!(!cases.is_empty(), "{shown}: there is no case in it");
     let folder = file.parent().unwrap_or(Path::new(""));
     let cases = cases.into_iter().enumerate().map(|(index, case)| {
@@ -86,6 +94,28 @@ impl Written {
         let path = rules.path(self.path.as_deref(), "`path`")?.to_owned();
         Ok(Case { name, event, path, expected })
     }
+}
+
+/// A key that an object in the next value has twice. The text has been read, so it is not nested too deep.
+fn repeated_key<'a>(reader: &mut Reader<'a>) -> Result<Option<Str<'a>>, Malformed> {
+    let (mut keys, mut first) = (BTreeSet::new(), true);
+    if reader.enter_object() {
+        while let Some(key) = reader.member(std::mem::take(&mut first))? {
+            let repeated = if keys.insert(key.decoded()) { repeated_key(reader)? } else { Some(key) };
+            if repeated.is_some() {
+                return Ok(repeated);
+            }
+        }
+    } else if reader.enter_array() {
+        while reader.element(std::mem::take(&mut first))? {
+            if let Some(repeated) = repeated_key(reader)? {
+                return Ok(Some(repeated));
+            }
+        }
+    } else {
+        reader.value()?;
+    }
+    Ok(None)
 }
 
 /// The event of this name in tests/fixtures, or in this file, which is looked for beside the cases.
