@@ -23,6 +23,9 @@ pub struct Container {
     config: &'static str,
 }
 
+/// The variable of that name for docker compose.
+pub const SOURCE: &str = "of-compose";
+
 /// The values of a Secret, by their keys.
 pub type Secret = BTreeMap<String, String>;
 
@@ -126,8 +129,13 @@ impl Container {
                 Err(_) => put(&root(to), &std::fs::read(from)?)?,
             }
         }
-        // Compose reads `$$` as `$`.
-        let command = texts(&service["entrypoint"]).into_iter().map(|part| here(&part.replace("$$", "$"))).collect();
+        // Compose puts in the variable, without which it does not start, and reads `$$` as `$`.
+        let with_source = |part: &str| match (part.split_once("${SOURCE:?"), part.rsplit_once('}')) {
+            (Some((before, _)), Some((_, after))) => [before, SOURCE, after].concat(),
+            _ => part.to_owned(),
+        };
+        let entrypoint = texts(&service["entrypoint"]).into_iter();
+        let command = entrypoint.map(|part| here(&with_source(part).replace("$$", "$"))).collect();
         Ok(Self { command, folder, working: "etc/stigg-segment", config: "run/envoy.yaml" })
     }
 

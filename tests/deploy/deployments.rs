@@ -332,6 +332,8 @@ async fn the_container_of_docker_compose_runs_what_is_shipped() -> Result<()> {
     let both = [SECRET, PREVIOUS_SECRET].join("\n");
     let container = Container::of_compose(service, &[("segment", WRITE_KEY), ("stigg", &both)])?;
     let edge = runs(&container).await?;
+    let note = format!("the ids of calls start with stigg-{}-", container::SOURCE);
+    edge.envoy.wait_for_line(|line| line.contains(&note), PATIENCE).await?;
     assert_eq!(service["ports"], json!([format!("${{PORT:-10000}}:{}", container::port()?)]));
 
     let grace = service["stop_grace_period"].as_str().and_then(|period| period.strip_suffix('s'));

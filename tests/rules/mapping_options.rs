@@ -499,6 +499,12 @@ fn the_whole_event_can_come_under_a_key() {
     let expected = json!({"type":"a","messageId":"m","id":1.50,"customer":{"id":"c"}});
     assert_eq!(batch["batch"][0]["properties"], json!({ "a \"b\"": expected }));
     assert_eq!(batch["batch"][0]["context"]["removed"], json!(["large"]));
+    // The key of all environments stays until one has its own.
+    for (own, key) in [(r#""remove":["x"]"#, "stigg"), (r#""under":"own""#, "own")] {
+        let settings =
+            format!(r#"{{"properties":{{"under":"stigg"}},"environments":{{"/":{{"properties":{{{own}}}}}}}}}"#);
+        assert!(call_with(&settings, event)["properties"][key].is_object(), "{own}");
+    }
 }
 
 /// An event of a company, with the person in its metadata.
