@@ -7,7 +7,7 @@ use std::fs;
 use std::iter::repeat_with;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use sandbox::envoy::{Config, PLUGIN, ROUTE, Shell};
 use sandbox::stigg::PATH;
 use serde_json::{Map, Value, json};
@@ -80,8 +80,20 @@ impl Own {
     /// With the secrets in the variables that it names.
     ///
     /// # Errors
-    /// One of them is not set.
+    /// One of them is not set, or `envoy.yaml` would have to supply it.
     pub fn with_secrets(mut self) -> Result<Self> {
+        for (_, own) in self.environments() {
+            for name in SECRETS {
+                let Some(field) = self.field(own, name) else { continue };
+                // Without the credential, Segment would answer 200, and drop the calls.
+                ensure!(
+                    *field != "gateway" && field.get("filter_state").is_none(),
+                    "a write key is set, but {} cannot run with it: {name} comes from Envoy, and the envoy.yaml that \
+                     runs here does not supply it; name a variable, or unset the write key",
+                    self.file
+                );
+            }
+        }
         let text = Value::from(self.fields.clone()).to_string();
         let variables = RefCell::new(BTreeSet::new());
         let config = stigg_segment::config::Config::parse(text.as_bytes(), |name| {

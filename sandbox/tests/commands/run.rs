@@ -174,6 +174,26 @@ fn with_a_write_key_the_configuration_is_used_and_it_says_what_it_does() -> Resu
     Ok(())
 }
 
+/// Segment would answer 200 to calls without a credential, and drop them.
+#[test]
+fn with_a_write_key_a_configuration_that_does_not_use_it_is_an_error() -> Result<()> {
+    let config = tempfile::NamedTempFile::new()?;
+    for text in [
+        r#"{"write_key":"gateway"}"#,
+        r#"{"write_key":{"filter_state":"k"}}"#,
+        r#"{"environments":{"/a":{},"/b":{"webhook_secret":{"filter_state":"k"}}}}"#,
+    ] {
+        std::fs::write(&config, text)?;
+        let mut run = sandbox("run");
+        run.arg("--config").arg(config.path()).env("ENVOY", "/nonexistent");
+        let output = run.env("SEGMENT_WRITE_KEY", "k".repeat(32)).env("STIGG_WEBHOOK_SECRET", "s").output()?;
+        let error = String::from_utf8(output.stderr)?;
+        assert!(!output.status.success() && error.lines().count() == 1, "{error}");
+        assert!(error.contains("comes from Envoy"), "{error}");
+    }
+    Ok(())
+}
+
 #[test]
 fn a_write_key_without_a_webhook_secret_is_an_error() -> Result<()> {
     let output = sandbox("run").env("SEGMENT_WRITE_KEY", "k").output()?;
