@@ -61,8 +61,14 @@ async fn the_envoy_of_the_example_was_complete_before_and_each_part_is_that_of_e
 /// Where the other application takes webhooks of Stigg's by itself.
 const SHOPS_OWN: &str = "/shop/stigg";
 
-/// A route to them without the guard, as the page says.
+/// A header that the virtual host adds to every request.
+const OF_VIRTUAL_HOST: &str = "x-from";
+
+/// A route to them without the guard, as the page says; and the header.
 fn with_the_shops_own(config: Config) -> Result<Config> {
+    let host = format!("{HTTP_CONNECTION_MANAGER}/route_config/virtual_hosts/shop");
+    let header = json!([{ "header": { "key": OF_VIRTUAL_HOST, "value": "edge" } }]);
+    let config = config.set(&format!("{host}/request_headers_to_add"), header)?;
     let mut list = config.get(&routes())?.as_array().context("no list")?.clone();
     let off = list.iter().find_map(|route| route["typed_per_filter_config"].get(GUARD)).context("the guard is on")?;
     let own = json!({
@@ -99,7 +105,7 @@ async fn an_envoy_that_serves_another_application_takes_webhooks_too() -> Result
     let names: BTreeSet<_> = calls[0].headers.keys().map(|name| name.as_str()).filter(|name| *name != "host").collect();
     let own = ["authorization", "content-length", "content-type", "user-agent", "x-request-id"];
     let of_envoy = ["x-envoy-expected-rq-timeout-ms", "x-envoy-original-host", "x-envoy-original-path"];
-    assert_eq!(names, own.into_iter().chain(of_envoy).collect());
+    assert_eq!(names, own.into_iter().chain(of_envoy).chain([OF_VIRTUAL_HOST]).collect());
     assert_eq!(shop.calls().len(), 0);
 
     // The other application is served as before, except that it does not get Stigg's secret.

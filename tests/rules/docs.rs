@@ -178,7 +178,9 @@ fn every_field_is_explained_with_its_default() -> Result<()> {
     let schema: Value = serde_json::from_str(&read("configuration.schema.json")?)?;
     for field in fields.chain(["hold_request_headers", "environments"]) {
         let of = |at: &str| schema.pointer(&format!("{at}/properties/{field}")).cloned();
-        let default = of("/$defs/environment").or_else(|| of("")).context(field.to_owned())?["default"].clone();
+        let described = of("/$defs/environment").or_else(|| of(""));
+        let missing = || format!("`{field}` is missing in configuration.schema.json: add it");
+        let default = described.with_context(missing)?["default"].clone();
         let page = read(CONFIGURATION)?;
         let (_, table) = page.split_once("| field | default | ").unwrap();
         let mut rows = table.lines().map(|row| row.split('|').collect::<Vec<_>>());
@@ -273,8 +275,15 @@ fn every_alert_names_the_place_that_says_what_to_do() -> Result<()> {
     let rules: Value = serde_yaml_ng::from_str(&read("deploy/alerts.yaml")?)?;
     for rule in rules["groups"].as_array().unwrap().iter().flat_map(|group| group["rules"].as_array().unwrap()) {
         let runbook = rule["annotations"]["runbook"].as_str().unwrap();
-        assert!(runbook.starts_with("docs/operations.md#") && leads_somewhere("README.md", runbook)?, "{runbook}");
-        assert!(rule["labels"]["severity"].is_string() && rule["annotations"]["summary"].is_string(), "{rule}");
+        assert!(
+            runbook.starts_with("docs/operations.md#") && leads_somewhere("README.md", runbook)?,
+            "deploy/alerts.yaml: the runbook {runbook} is no heading of docs/operations.md: name one, or write it"
+        );
+        assert!(
+            rule["labels"]["severity"].is_string() && rule["annotations"]["summary"].is_string(),
+            "deploy/alerts.yaml: give {} a severity and a summary",
+            rule["alert"]
+        );
     }
     Ok(())
 }
