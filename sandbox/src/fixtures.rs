@@ -48,7 +48,7 @@ pub fn event(name: &str) -> Result<Vec<u8>> {
             let alike = names.iter().map(|known| (distance(known, name), known)).min();
             let meant = alike.filter(|(distance, _)| 2 * distance <= name.len());
             let meant = meant.map(|(_, known)| format!("; did you mean {known}?")).unwrap_or_default();
-            bail!("there is no event and no file `{name}`; `explain --list` lists the events{meant}")
+            bail!("there is no event and no file `{name}`; `make explain EVENT=--list` lists the events{meant}")
         }
         read => read.with_context(|| format!("cannot read {}", file.display())),
     }
@@ -164,7 +164,7 @@ mod tests {
             assert!(error.ends_with(&format!("did you mean {right}?")), "{error}");
         }
         let error = event("of-my-own.json").unwrap_err().to_string();
-        assert!(error.ends_with("`explain --list` lists the events"), "{error}");
+        assert!(error.ends_with("`make explain EVENT=--list` lists the events"), "{error}");
     }
 
     #[test]

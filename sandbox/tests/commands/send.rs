@@ -137,7 +137,7 @@ async fn errors_say_what_is_missing() -> Result<()> {
     };
     let unknown = error("subscription.invented", &[]).await?;
     assert!(
-        unknown.contains("`subscription.invented`") && unknown.contains("`explain --list` lists the events"),
+        unknown.contains("`subscription.invented`") && unknown.contains("`make explain EVENT=--list` lists the events"),
         "{unknown}"
     );
 
