@@ -199,6 +199,7 @@ fn welcome(
 Every webhook, what became of it, and buttons that send some: http://{debugger}
 
 Envoy takes Stigg's webhooks at {urls} and sends their calls to a stand-in for Segment at https://{segment}.
+All secrets are made up for this run.
 Envoy's admin interface: curl --unix-socket {admin} http://localhost
 
 Send an event about a customer, which becomes the track call shown below{or_send}:

@@ -82,9 +82,17 @@ fn envoy_does_not_outlive_a_crash() -> Result<()> {
 #[tokio::test]
 async fn a_batch_is_shown_as_its_calls() -> Result<()> {
     let config = tempfile::NamedTempFile::new()?;
-    std::fs::write(&config, r#"{"also":["identify","group"],"max_call_bytes":40000}"#)?;
+    let own = json!({
+        "also": ["identify", "group"],
+        "max_call_bytes": 40000,
+        "write_key": { "value": "key in the file" },
+        "webhook_secret": { "value": "secret in the file" },
+    });
+    std::fs::write(&config, own.to_string())?;
     let file = config.path().to_str().context("a path in UTF-8")?;
     let mut run = Run::start_with(&["--config", file])?;
+    assert!(run.welcome.contains("All secrets are made up for this run.\n"), "{}", run.welcome);
+    assert!(!run.welcome.contains("in the file"), "{}", run.welcome);
     assert!(run.welcome.contains(&format!("The filter's configuration: {file}\nwarning: ")), "{}", run.welcome);
     assert_eq!(run.welcome.matches("warning: max_call_bytes").count(), 1, "{}", run.welcome);
     assert_eq!(run.send(r#"{"type":"a.b","customer":{"id":"c-1"}}"#).await?.status, 200);
