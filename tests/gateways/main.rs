@@ -3,10 +3,12 @@
 //! `make test-gateways` builds the gateways, and runs this alone (`alone`), because they have fixed ports and paths.
 
 mod changes;
+mod chart;
 mod data;
 mod envoy_gateway;
 mod gateway;
 mod istio;
 mod kubernetes;
+mod scale;
 mod tls;
 mod unheld;

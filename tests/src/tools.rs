@@ -8,10 +8,6 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use sandbox::envoy::workspace_root;
 
-/// The Go module of the Prometheus operator, and the folder in it that defines its kinds.
-pub const PROMETHEUS_OPERATOR: (&str, &str) =
-    ("github.com/prometheus-operator/prometheus-operator@v0.85.0", "example/prometheus-operator-crd");
-
 /// Their `PATH`: the programs installed for this project come first.
 pub fn path() -> Result<OsString> {
     let others = env::var_os("PATH").unwrap_or_default();

@@ -11,7 +11,6 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 use tests::manifests::{Manifests, each, every, schema_of};
-use tests::tools::PROMETHEUS_OPERATOR;
 
 /// Modules of Go, and the folders in them with custom resource definitions.
 const MODULES: [(&str, &[&str]); 3] = [
@@ -21,7 +20,7 @@ const MODULES: [(&str, &[&str]); 3] = [
         &["charts/gateway-helm/charts/crds/crds", "charts/gateway-helm/charts/crds/crds/generated"],
     ),
     ("istio.io/api@v1.31.0", &["kubernetes"]),
-    (PROMETHEUS_OPERATOR.0, &[PROMETHEUS_OPERATOR.1]),
+    ("github.com/prometheus-operator/prometheus-operator@v0.85.0", &["example/prometheus-operator-crd"]),
 ];
 /// The Python package with the schemas of Kubernetes' kinds, and its version, which is that of Kubernetes.
 const KUBERNETES: (&str, &str) = ("kubernetes-validate", "1.37.0");
