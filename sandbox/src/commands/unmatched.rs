@@ -12,7 +12,11 @@ use stigg_segment::redact::{Listed, Redaction};
 
 /// All of them in a configuration.
 #[derive(Debug)]
-pub struct Selectors(Vec<Selector>);
+pub struct Selectors {
+    found: Vec<Selector>,
+    /// A number in `context` is too large for this reader.
+    is_unreadable: bool,
+}
 
 #[derive(Debug)]
 struct Selector {
@@ -49,8 +53,9 @@ impl Selectors {
     /// Those of a configuration that the filter accepts.
     pub fn of(configuration: &[u8]) -> Self {
         let mut selectors = Vec::new();
-        // A number in `context` that is too large for this reader costs the list, and nothing else.
-        let configuration: Map<String, Value> = serde_json::from_slice(configuration).unwrap_or_default();
+        let configuration = serde_json::from_slice::<Map<String, Value>>(configuration);
+        let is_unreadable = configuration.is_err();
+        let configuration = configuration.unwrap_or_default();
         let environments = configuration.get("environments").and_then(Value::as_object);
         for (field, value) in configuration.iter().filter(|(field, _)| *field != "environments") {
             // What the common field leaves out never comes back.
@@ -67,7 +72,7 @@ impl Selectors {
                 collect(&place, field, value, &mut selectors);
             }
         }
-        Self(selectors)
+        Self { found: selectors, is_unreadable }
     }
 
     /// Tries them with an event that is sent to this path. An event that the filter cannot read has nothing to match.
@@ -79,7 +84,7 @@ impl Selectors {
             Some(json::Value::String(kind)) => kind.decoded().into_owned(),
             _ => Vec::new(),
         };
-        for selector in self.0.iter_mut().filter(|selector| selector.place.applies_to(path)) {
+        for selector in self.found.iter_mut().filter(|selector| selector.place.applies_to(path)) {
             selector.was_tried = true;
             selector.has_matched |= match &selector.finds {
                 // White space around the event is removed with any member.
@@ -94,7 +99,10 @@ impl Selectors {
 
     /// Prints those that have matched nothing.
     pub fn say_unmatched(&self) -> Result<()> {
-        for Selector { place, text, .. } in self.0.iter().filter(|one| one.was_tried && !one.has_matched) {
+        if self.is_unreadable {
+            say!("{:12}not known, because the configuration has a number that is too large", "unmatched");
+        }
+        for Selector { place, text, .. } in self.found.iter().filter(|one| one.was_tried && !one.has_matched) {
             say!("{:12}{}: {text}", "unmatched", place.shown);
         }
         Ok(())

@@ -305,6 +305,16 @@ fn only_white_space_around_the_event_may_leave() -> Result<()> {
 }
 
 #[test]
+fn a_number_that_only_the_filter_can_read_is_told() -> Result<()> {
+    let file = tempfile::NamedTempFile::new()?;
+    std::fs::write(&file, r#"{"context":{"app":1e999},"properties":{"remove":["a"]}}"#)?;
+    let config = file.path().to_str().context("not UTF-8")?;
+    let (succeeded, shown) = explain(EVENT, None, &["--config", config])?;
+    assert!(succeeded && says(&shown, "unmatched", &["not known"]), "{shown}");
+    Ok(())
+}
+
+#[test]
 fn at_a_terminal_without_an_event_the_usage_is_shown() -> Result<()> {
     let in_a_terminal = "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)";
     let mut python = Command::new("python3");
