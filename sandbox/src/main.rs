@@ -24,7 +24,7 @@ use crate::commands::{check, explain, run, send};
 enum Command {
     /// Finds Envoy, or installs it below the target folder, and prints its path.
     Envoy,
-    /// Writes the module as an OCI image layout to target/image and prints the image's digest.
+    /// Writes the module as an OCI image layout to target/image and prints its name with its digest.
     Image {
         /// Its tag.
         version: String,
@@ -64,16 +64,16 @@ fn envoy() -> Result<()> {
 fn image(version: &str, modules: bool) -> Result<()> {
     let target = workspace_root().join("target");
     let wasm = Config::shipped()?.module_file()?;
-    let digest = if modules {
+    let (name, digest) = if modules {
         let processors = [("amd64", "x86_64"), ("arm64", "aarch64")].map(|(name, processor)| image::Processor {
             name,
             library: target.join("portable").join(processor).join("libstigg_segment.so"),
             copy: target.join("copy").join(processor).join("copy"),
         });
-        image::write_modules(&wasm, &processors, version, &target.join("image-modules"))?
+        ("-modules", image::write_modules(&wasm, &processors, version, &target.join("image-modules"))?)
     } else {
-        image::write(&wasm, version, &target.join("image"))?
+        ("", image::write(&wasm, version, &target.join("image"))?)
     };
-    say!("{digest}");
+    say!("stigg-segment-filter{name}@{digest}"); // pins the image in a manifest
     Ok(())
 }

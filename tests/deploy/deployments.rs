@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use base64ct::{Base64, Encoding};
@@ -96,14 +95,7 @@ async fn the_filter_answers_what_nobody_else_would_under_istio() -> Result<()> {
 
 #[tokio::test]
 async fn a_slow_sender_is_bounded_under_istio() -> Result<()> {
-    let edge = on_istio().await?;
-    let begin = Instant::now();
-    let mut slow = edge.connect().await?;
-    let whole = post(EVENT);
-    slow.send(&whole[..whole.len() - 1]).await?;
-    assert_eq!(slow.response().await?.status, 408);
-    assert!(begin.elapsed() < Duration::from_secs(15), "{:?}", begin.elapsed());
-    Ok(())
+    bounds_a_slow_sender(&on_istio().await?).await
 }
 
 /// On Istio's own Envoy, its filters add headers. They say that they add none for a host outside the mesh.
@@ -120,6 +112,54 @@ fn istios_filters_send_segment_nothing_about_the_mesh() -> Result<()> {
     assert_eq!(names, [Some("istio.metadata_exchange"), Some("istio.alpn")]); // the latter chooses a protocol
     let propagation = &own[0]["typed_config"]["value"]["upstream_propagation"];
     assert_eq!(*propagation, json!([{ "istio_headers": { "skip_external_clusters": true } }]));
+    Ok(())
+}
+
+/// The rows of "What differs" that say what the gateways make of the manifests.
+#[test]
+fn the_page_says_what_the_gateways_make() -> Result<()> {
+    let page = tests::pages::read("docs/deployment.md")?;
+    let row = |name: &str| {
+        let line =
+            page.lines().find(|line| line.starts_with(&format!("| {name} |"))).with_context(|| name.to_owned())?;
+        anyhow::Ok(line.split(" | ").map(|cell| cell.trim_matches(['|', ' ']).to_owned()).collect::<Vec<_>>())
+    };
+    let kilobytes = |limit: &Value| match limit.as_u64() {
+        Some(limit) if limit < 1 << 20 => format!("{} KiB", limit >> 10),
+        Some(limit) => format!("{} MiB", limit >> 20),
+        None => "1 MiB".to_owned(), // Envoy's default
+    };
+    let codes = |made: &Translated| {
+        let codes = every(&made.0, "retriable_status_codes");
+        codes.into_iter().flat_map(each).map(Value::to_string).collect::<Vec<_>>().join(", ")
+    };
+    let retries = |made: &Translated| match every(made.cluster()?, "max_retries")[0].as_u64() {
+        Some(4_294_967_295) => anyhow::Ok("any number".to_owned()),
+        Some(1024) => Ok("1,024".to_owned()),
+        other => anyhow::bail!("{other:?}"),
+    };
+    let protocol = |made: &Translated| match every(made.cluster()?, "auto_config").is_empty() {
+        true => anyhow::Ok("HTTP/1.1"),
+        false => Ok("HTTP/2 if Segment offers it"),
+    };
+    let (mut istio, mut gateway) = (Translated::by_istio()?, Translated::by_envoy_gateway(Shell::Wasm)?);
+    let mut native = Translated::by_envoy_gateway(Shell::Native)?;
+    assert_eq!(row("a call is sent again after")?[2..], [codes(&istio), codes(&gateway)]);
+    assert_eq!(row("retries that may run at once")?[2..], [retries(&istio)?, retries(&gateway)?]);
+    assert_eq!(row("protocol to Segment")?[2..], [protocol(&istio)?, protocol(&gateway)?]);
+    let limits = [&mut istio, &mut gateway, &mut native].map(|made| made.buffer_limit().map(|limit| kilobytes(&limit)));
+    let [of_istio, of_gateway, of_native] = limits;
+    let both = format!("{}; with the dynamic module {}", of_gateway?, of_native?);
+    assert_eq!(row("a connection may buffer")?[2..], [of_istio?, both]);
+    assert_eq!(row("headers of a request take at most")?[2], "5 s");
+    assert_eq!(istio.connection_manager()?["request_headers_timeout"], "5s");
+    assert_eq!(gateway.connection_manager()?["request_headers_timeout"], Value::Null);
+    for made in [&istio, &gateway, &native] {
+        for absent in ["rate_limited_retry_back_off", "local_reply_config", "token_bucket"] {
+            assert!(every(&made.0, absent).is_empty(), "{absent}");
+        }
+    }
+    assert!(every(&istio.0, "vm_id").is_empty() && every(&gateway.0, "vm_id").len() == 1);
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! The manifest's objects come, go and change while webhooks come: none that is not mapped reaches Segment, and Stigg is told
 //! what became of each.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -110,21 +111,18 @@ impl Load {
     /// Checks all of them. `ledger` is where those that became calls went.
     pub fn check(&self, ledger: &Segment) -> Result<()> {
         let calls = ledger.calls();
+        let mut accepted = HashSet::new();
         for call in &calls {
             let body = String::from_utf8_lossy(&call.body);
-            ensure!((call.method.as_str(), call.path.as_str()) == ("POST", "/v1/track"), "{call:?}");
             ensure!(body.starts_with("{\"") && body.contains("\"properties\":") && !body.contains(PRIVATE), "{call:?}");
             ensure!(call.write_key.as_deref() == Some(WRITE_KEY), "{call:?}");
             ensure!(!format!("{call:?}").contains("whsec"), "a secret: {call:?}");
+            accepted.extend(call.json()["messageId"].as_str().filter(|_| call.accepted).map(str::to_owned));
         }
         for (webhook, status) in self.sent.lock().unwrap().iter() {
             let Some(status @ 200..300) = *status else { continue };
             let right = match webhook {
-                Webhook::Mapped(n) => {
-                    let id = message_id(&format!("m-{n}-"));
-                    let is_it = |call: &&sandbox::segment::Call| String::from_utf8_lossy(&call.body).contains(&id);
-                    status == 200 && calls.iter().find(is_it).is_some_and(|call| call.accepted)
-                }
+                Webhook::Mapped(n) => status == 200 && accepted.contains(&message_id(&format!("m-{n}-"))),
                 Webhook::Ignored => status == 204,
                 Webhook::Malformed | Webhook::Stranger => false,
             };
@@ -182,6 +180,12 @@ async fn nothing_leaks_while_it_changes(shell: Shell) -> Result<()> {
         Shell::Wasm => ("/spec/wasm/0/code/image/url", json!("127.0.0.1:1/missing:1")),
         Shell::Native => ("/spec/dynamicModule/0/name", json!("missing")),
     };
+    if shell == Shell::Wasm {
+        let tagged = policy.pointer(place).and_then(Value::as_str).context("no image")?;
+        let (image, _) = tagged.rsplit_once(':').context("no tag")?;
+        gateway.apply(&with(place, json!(format!("{image}@{}", gateway.digest)))?)?;
+        load.served().await.context("pinned by its digest")?;
+    }
     for (wrong, status) in [(with(place, missing)?, 500), (with("/spec/targetRefs/0/name", json!("missing"))?, 503)] {
         gateway.apply(&wrong)?;
         load.rejected(status).await?;
@@ -197,6 +201,63 @@ async fn nothing_leaks_while_it_changes(shell: Shell) -> Result<()> {
     process = gateway.run()?;
     load.all("there are answers again", |_, status| status.is_some()).await.with_context(|| process.log().tail())?;
     load.check(&segment)
+}
+
+/// The paths of all parts of a value, but for itself.
+fn parts(value: &Value, path: &str, found: &mut Vec<String>) {
+    let inner: Vec<(String, &Value)> = match value {
+        Value::Object(object) => object.iter().map(|(key, value)| (key.replace('/', "~1"), value)).collect(),
+        Value::Array(list) => list.iter().enumerate().map(|(n, value)| (n.to_string(), value)).collect(),
+        _ => return,
+    };
+    for (key, value) in inner {
+        let path = format!("{path}/{key}");
+        parts(value, &path, found);
+        found.push(path);
+    }
+}
+
+/// A manifest without one of its parts.
+fn without(manifest: &Value, path: &str) -> Result<Value> {
+    let (parent, key) = path.rsplit_once('/').context("a path")?;
+    let mut less = manifest.clone();
+    match less.pointer_mut(parent).context("a parent")? {
+        Value::Object(object) => drop(object.remove(&key.replace("~1", "/"))),
+        Value::Array(list) => drop(list.remove(key.parse()?)),
+        _ => {}
+    }
+    Ok(less)
+}
+
+#[tokio::test]
+async fn nothing_leaks_without_any_one_part_of_the_manifest() -> Result<()> {
+    let gateway = Gateway::prepare(Shell::Wasm).await?;
+    let segment = segment().await?;
+    let process = gateway.run()?;
+    process.log().line(|line| line.contains("Watching path added")).await;
+    gateway.manifests.0.iter().try_for_each(|object| gateway.apply(object))?;
+    let load = Load::start(gateway.proxy().await?);
+    load.served().await.with_context(|| process.log().text())?;
+    let mut left_out = 0;
+    for object in &gateway.manifests.0 {
+        let mut paths = Vec::new();
+        parts(&object["spec"], "/spec", &mut paths);
+        for path in &paths {
+            let mut position = process.log().text().len();
+            gateway.apply(&without(object, path)?)?;
+            // It reads all files again, and then rejects what it cannot read, or tells Envoy.
+            let read = |line: &str| line.contains("reload resources finished") || line.contains("error when reload");
+            let read = process.log().line_after(&mut position, read);
+            tokio::time::timeout(PATIENCE, read).await.with_context(|| format!("{path} is not read"))?;
+            load.go_on().await?;
+            load.check(&segment).with_context(|| format!("without {path} of {}", object["kind"]))?;
+            left_out += 1;
+        }
+        gateway.apply(object)?;
+        load.served().await.with_context(|| format!("{} is back: {}", object["kind"], process.log().tail()))?;
+    }
+    assert!(left_out > 100, "{left_out}");
+    Ok(())
 }
 
 #[tokio::test]

@@ -30,6 +30,8 @@ const WEBHOOKS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4
 pub struct Gateway {
     folder: TempDir,
     identity: Identity,
+    /// The digest of the module's image.
+    pub digest: String,
     /// Where its image is; taken, it is stopped.
     pub registry: Option<Registry>,
     /// The objects of deploy/envoy-gateway.yaml for this shell, as the page on deployment changes them.
@@ -43,10 +45,11 @@ impl Gateway {
         let registry = Registry::start()?;
         let folder = tempfile::tempdir()?;
         let config = Config::shipped_with(shell)?;
+        let mut digest = String::new();
         match shell {
             Shell::Wasm => {
                 let layout = folder.path().join("image");
-                image::write(&config.module_file()?, VERSION, &layout)?;
+                digest = image::write(&config.module_file()?, VERSION, &layout)?;
                 registry.push(&layout, &format!("stigg-segment-filter:{VERSION}"))?;
             }
             // As the volume that the manifest mounts.
@@ -59,6 +62,7 @@ impl Gateway {
             .replace("\n    port: 443\n", &format!("\n    port: {}\n", WEBHOOKS.port()));
         let this = Self {
             folder,
+            digest,
             identity: Identity::of(HOST)?,
             registry: Some(registry),
             manifests: Manifests::parse(&text)?,

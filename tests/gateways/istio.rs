@@ -4,6 +4,8 @@ use anyhow::{Context, Result};
 use sandbox::envoy::{Envoy, Shell, workspace_root};
 use sandbox::segment::Segment;
 use serde_json::Value;
+use tests::attacks::cannot_be_smuggled_past;
+use tests::deployed::delivers_or_says_so_in_time;
 use tests::edge::*;
 use tests::manifests::{Manifests, every};
 use tests::translated::Translated;
@@ -54,6 +56,13 @@ fn a_traffic_extension_is_the_same_as_a_wasm_plugin_and_no_variant_has_both() ->
     let both = istio(&format!("{plugin}\n---\n{lines}"))?;
     assert_eq!(every(&both, "plugins")[0].as_array().map(Vec::len), Some(2));
     Ok(())
+}
+
+#[tokio::test]
+async fn nothing_is_smuggled_and_every_event_is_delivered_or_stigg_is_told() -> Result<()> {
+    let edge = edge(&shipped()?).await?;
+    cannot_be_smuggled_past(&edge).await?;
+    delivers_or_says_so_in_time(&edge).await
 }
 
 #[tokio::test]

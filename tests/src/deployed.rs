@@ -1,6 +1,7 @@
 //! What every deployment does, whichever gateway runs it.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use sandbox::segment::Behaviour;
@@ -59,5 +60,39 @@ pub async fn retries(edge: &Edge) -> Result<()> {
         assert_eq!(reply.status, if calls == 1 { status } else { 200 });
         assert_eq!(edge.segment.calls().len(), calls, "{status}");
     }
+    Ok(())
+}
+
+/// An event survives a broken connection, and has an answer while Stigg still waits for it.
+pub async fn delivers_or_says_so_in_time(edge: &Edge) -> Result<()> {
+    for broken in [Behaviour::ResetBeforeAccept, Behaviour::ResetAfterAccept] {
+        edge.segment.clear();
+        edge.segment.script([broken]);
+        assert_eq!(edge.ask(post(EVENT)).await?.status, 200);
+        let ids: Vec<_> = edge.segment.calls().iter().map(|call| call.json()["messageId"].clone()).collect();
+        assert_eq!(ids, [message_id("m-1"), message_id("m-1")]);
+    }
+    edge.segment.clear();
+    edge.segment.behave(Behaviour::status(500));
+    assert_eq!(edge.ask(post(EVENT)).await?.status, 500);
+    assert_eq!(edge.segment.calls().len(), 4, "once, and three retries");
+    edge.segment.behave(Behaviour::Accept.after(Duration::from_secs(60)));
+    let begin = Instant::now();
+    let mut stigg = edge.connect().await?;
+    stigg.send(post(EVENT)).await?;
+    assert_eq!(stigg.response_within(Duration::from_secs(28)).await?.status, 504);
+    assert!(begin.elapsed() > Duration::from_secs(20), "{:?}", begin.elapsed());
+    edge.segment.behave(Behaviour::Accept);
+    Ok(())
+}
+
+/// A sender that never ends its request has an answer.
+pub async fn bounds_a_slow_sender(edge: &Edge) -> Result<()> {
+    let begin = Instant::now();
+    let mut slow = edge.connect().await?;
+    let whole = post(EVENT);
+    slow.send(&whole[..whole.len() - 1]).await?;
+    assert_eq!(slow.response().await?.status, 408);
+    assert!(begin.elapsed() < Duration::from_secs(15), "{:?}", begin.elapsed());
     Ok(())
 }

@@ -220,6 +220,11 @@ impl Connection {
 
     /// Reads the next response; its body must have a content-length.
     pub async fn response(&mut self) -> Result<Response> {
+        self.response_within(PATIENCE).await
+    }
+
+    /// The same, with another patience.
+    pub async fn response_within(&mut self, patience: Duration) -> Result<Response> {
         let read = async {
             let mut head = String::new();
             while !head.ends_with("\r\n\r\n") {
@@ -232,7 +237,7 @@ impl Connection {
             self.0.read_exact(&mut body).await?;
             Ok(Response { status, head, body: String::from_utf8(body)? })
         };
-        tokio::time::timeout(PATIENCE, read).await.context("no response")?
+        tokio::time::timeout(patience, read).await.context("no response")?
     }
 
     /// Waits until the other side closes; returns what it sent before that.

@@ -1,6 +1,7 @@
 //! Code that the tests share. Each target needs more than the one before: `rules` needs nothing, `envoy` a real Envoy,
 //! `deploy` also the tools for manifests and images. `ledger` takes long.
 
+pub mod attacks;
 pub mod case_runner;
 pub mod cases;
 pub mod deployed;

@@ -41,6 +41,11 @@ impl Translated {
         self.listener()?.pointer_mut(MANAGER).context("no connection manager")
     }
 
+    /// How much a connection may hold, as its listener says.
+    pub fn buffer_limit(&mut self) -> Result<Value> {
+        Ok(self.listener()?["per_connection_buffer_limit_bytes"].clone())
+    }
+
     /// The cluster for Segment.
     pub fn cluster(&self) -> Result<&Value> {
         let mut clusters = each(&self.0["clusters"]);
