@@ -7,7 +7,7 @@ TYPOS := target/typos-$(TYPOS_VERSION)/bin/typos
 
 .DEFAULT_GOAL := help
 .PHONY: help build native portable panicking image modules-image run send explain check test test-omissions test-arm64 test-gateways test-matrix mac lint audit msrv release ledger fuzz bench report soak instructions screenshot tools schemas clean rust nightly yardsticks \
-  awk chromium envoy helm kubectl nginx node registry skopeo systemd wrk
+  awk chromium envoy helm kubectl nginx node prometheus registry skopeo systemd wrk
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,53 @@ modules-image: build portable $(PROCESSORS:%=$(COPY)) ## build the OCI image of 
 $(COPY): deploy/copy.rs
 	@rustup --quiet target add $*-unknown-linux-musl
 	@mkdir -p $(@D) && rustc --edition 2024 --target $*-unknown-linux-musl -C linker=rust-lld -C opt-level=z -C lto=fat -C panic=abort -C strip=symbols -o $@ $<
+
+# A release.
+.PHONY: sbom dist test-dist push sign publish notes
+# What the files of a release say about their origin; the workflow that releases sets the first two.
+REGISTRY ?= registry.example.com
+REPOSITORY ?=
+REVISION ?= $(shell git -c safe.directory='*' rev-parse HEAD)
+override REGISTRY := $(shell echo '$(REGISTRY)' | tr '[:upper:]' '[:lower:]')
+RELEASED = $$(cargo pkgid | sed 's/.*[#@]//')
+dist: build portable $(PROCESSORS:%=$(COPY)) sbom ## build all that a release consists of, in target/dist: REGISTRY for the images, REPOSITORY (its URL)
+	@cargo run --quiet --package sandbox -- dist $(RELEASED) --registry '$(REGISTRY)' --revision '$(REVISION)' $(if $(REPOSITORY),--source '$(REPOSITORY)')
+
+# It writes into the folder of each package, and a date only if no other is given.
+sbom: rust
+	@tests/tools cyclonedx
+	@mkdir -p target/sbom
+	@for package in stigg-segment-filter:wasm32-wasip1 stigg-segment-native:x86_64-unknown-linux-gnu; do \
+	  PATH="$(CURDIR)/target/tools/cyclonedx/bin:$$PATH" SOURCE_DATE_EPOCH=0 cargo cyclonedx --quiet --format json --spec-version 1.5 \
+	    --no-build-deps --target $${package#*:} && \
+	  mv "$$(find . -name target -prune -o -name "$${package%:*}.cdx.json" -print)" target/sbom/$${package%:*} && \
+	  find . -name target -prune -o -name '*.cdx.json' -exec rm {} + || exit 1; \
+	done
+
+# These three run on what `make dist` has written, and build nothing, because they have the right to write. VERSION may have a v
+# in front, as its tag has.
+push sign publish notes: override VERSION := $(VERSION:v%=%)
+push sign: export REGISTRY_AUTH_FILE := $(HOME)/.docker/config.json
+NOTES = awk -v version='\#\# [$(VERSION)]' '/^\#\# / { if (found) exit; found = index($$0, version) == 1; next } \
+  found && (NF || any) { print; any = 1 } END { if (!any) { print "CHANGELOG.md has nothing about " version > "/dev/stderr"; exit 1 } }' CHANGELOG.md
+EACH_IMAGE = while read -r digest name; do $(1) || exit 1; done < target/dist/IMAGES
+push: ## copy the images and the chart of target/dist to REGISTRY; REGISTRY_USER and REGISTRY_PASSWORD, if it needs a login
+	@cd target/dist && sha256sum --quiet --check SHA256SUMS
+	@mkdir -p $(HOME)/.docker
+	@[ -z "$$REGISTRY_PASSWORD" ] || sed 's|^[^ ]* *\([^/]*\).*|\1|; q' target/dist/IMAGES | { read -r host; \
+	  echo "$$REGISTRY_PASSWORD" | skopeo login --username "$$REGISTRY_USER" --password-stdin "$$host"; }
+	@$(call EACH_IMAGE,skopeo copy --quiet --all "oci:target/dist/images/$${name#$(REGISTRY)/}:$(VERSION)" "docker://$$name:$(VERSION)")
+
+sign: # without a key: cosign asks the machine that runs it who it is
+	@$(call EACH_IMAGE,cosign sign --yes "$$name@sha256:$$digest")
+	@cosign sign-blob --yes --bundle target/dist/SHA256SUMS.sigstore.json target/dist/SHA256SUMS
+
+publish: push sign ## push and sign the images of target/dist, and make the release VERSION on GitHub
+	@$(NOTES) > target/notes
+	@gh release create "v$(VERSION)" --verify-tag --title "$(VERSION)" --notes-file target/notes $$(find target/dist -maxdepth 1 -type f)
+
+notes: ## print what CHANGELOG.md says about VERSION
+	@$(NOTES)
 
 # The first time, it shows what it builds, which takes a minute.
 SANDBOX := cargo run $(if $(wildcard target/debug/sandbox),--quiet) --package sandbox --
@@ -92,6 +139,14 @@ test-gateways: build native registry skopeo ## run the tests on Envoy Gateway's,
 	@tests/tools envoy gateways helm kubectl redis
 	@cargo test --package tests --test gateways --config 'target."cfg(unix)".runner = "$(CURDIR)/tests/gateways/alone"' -- --test-threads 1
 
+test-dist: dist envoy helm registry skopeo ## build the release in two clones in different folders, which must give the same bytes, and look at it
+	@cargo test --quiet --package tests --test dist
+
+.PHONY: test-telemetry
+test-telemetry: build envoy ## run envoy.yaml with a real OpenTelemetry collector; needs Go, and builds for some minutes at first
+	@tests/tools otelcol
+	@cargo test --quiet --package tests --test telemetry
+
 test-matrix: build native panicking tools $(patsubst %,$(COPY),$(shell uname -m)) ## run the tests on every supported version of Envoy, and write the table in README.md
 	@cargo run --quiet --package tests --bin matrix
 
@@ -112,6 +167,24 @@ lint: rust $(TYPOS) ## check format, lints, documentation and spelling
 $(TYPOS):
 	@echo "installing typos, which checks the spelling"
 	@python3 -m venv $(dir $(TYPOS)).. && $(dir $(TYPOS))pip install --quiet --disable-pip-version-check typos==$(TYPOS_VERSION)
+
+.PHONY: workflows site
+workflows: ## check the workflows in .github: needs Go
+	@tests/tools workflows
+	@target/tools/workflows/bin/actionlint
+	@target/tools/workflows/bin/zizmor --offline --quiet .github
+
+# A copy, because the README and the files that the pages link to are outside docs/.
+SITE_FILES := *.md LICENSE configuration.schema.json envoy.yaml deploy docs native src
+site: ## build the README and docs/ as a site, target/site/book/index.html, and check its links: REPOSITORY (its URL)
+	@tests/tools site
+	@rm -rf target/site && mkdir -p target/site/src
+	@cp -r $(SITE_FILES) target/site/src
+	@mv target/site/src/docs/site/SUMMARY.md target/site/src && mv target/site/src/docs/site/* target/site && rmdir target/site/src/docs/site
+	@sed 's|(\.\./\.\./|($(or $(REPOSITORY),https://github.com)/|g' README.md > target/site/src/README.md
+	@PATH="$(CURDIR)/target/tools/site/bin:$$PATH" mdbook build target/site 2> target/site/log || { cat target/site/log >&2; exit 1; }
+	@if grep -E 'WARN|ERROR' target/site/log >&2; then exit 1; fi
+	@target/tools/site/bin/lychee --offline --include-fragments --index-files index.html --no-progress --format compact target/site/book
 
 # Three workspaces, each with its own lock.
 MANIFESTS := Cargo.toml fuzz/Cargo.toml tests/second_host/Cargo.toml
@@ -173,7 +246,7 @@ yardsticks: rust ## build what the filter is measured against
 tools: rust ## install what the tests and benchmarks need besides Rust, as root; others are told what is missing
 	@tests/tools
 
-awk chromium envoy helm kubectl nginx node registry skopeo systemd wrk: rust
+awk chromium envoy helm kubectl nginx node prometheus registry skopeo systemd wrk: rust
 	@tests/tools $@
 
 schemas: helm ## take the schemas that the manifests in deploy/ are checked against from their publishers; needs Go

@@ -1,6 +1,7 @@
 //! The commands that a user calls, and the code they share.
 
 pub mod check;
+pub mod dist;
 pub mod explain;
 pub mod run;
 pub mod send;

@@ -14,10 +14,11 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 use sandbox::envoy::{Config, locate};
+use sandbox::image::{self, Origin};
 use sandbox::output::exit_code;
-use sandbox::{image, say, workspace_root};
+use sandbox::{say, workspace_root};
 
-use crate::commands::{check, explain, run, send};
+use crate::commands::{check, dist, explain, run, send};
 
 /// Runs the filter in a real Envoy on this machine.
 #[derive(Parser)]
@@ -32,6 +33,8 @@ enum Command {
         #[arg(long)]
         modules: bool,
     },
+    /// Writes everything that a release consists of to target/dist. `make dist` builds what it is made from.
+    Dist(dist::Options),
     /// Runs the shipped envoy.yaml: with a stand-in for Segment, or with Segment itself if SEGMENT_WRITE_KEY and
     /// STIGG_WEBHOOK_SECRET are set.
     Run(run::Options),
@@ -48,6 +51,7 @@ async fn main() -> ExitCode {
     let result = match Command::parse() {
         Command::Envoy => envoy(),
         Command::Image { version, modules } => image(&version, modules),
+        Command::Dist(options) => dist::dist(&options),
         Command::Run(options) => run::run(options).await,
         Command::Send(options) => send::send(options).await,
         Command::Explain(options) => explain::explain(&options),
@@ -64,15 +68,11 @@ fn envoy() -> Result<()> {
 fn image(version: &str, modules: bool) -> Result<()> {
     let target = workspace_root().join("target");
     let wasm = Config::shipped()?.module_file()?;
+    let origin = Origin { version, source: None, revision: None };
     let (name, digest) = if modules {
-        let processors = [("amd64", "x86_64"), ("arm64", "aarch64")].map(|(name, processor)| image::Processor {
-            name,
-            library: target.join("portable").join(processor).join("libstigg_segment.so"),
-            copy: target.join("copy").join(processor).join("copy"),
-        });
-        ("-modules", image::write_modules(&wasm, &processors, version, &target.join("image-modules"))?)
+        ("-modules", image::write_modules(&wasm, &dist::processors(), &origin, &target.join("image-modules"))?)
     } else {
-        ("", image::write(&wasm, version, &target.join("image"))?)
+        ("", image::write(&wasm, &origin, &target.join("image"))?)
     };
     say!("stigg-segment-filter{name}@{digest}"); // pins the image in a manifest
     Ok(())

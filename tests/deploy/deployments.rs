@@ -225,7 +225,7 @@ fn modules() -> Result<TempDir> {
         copy: target.join("copy").join(std::env::consts::ARCH).join("copy"),
     };
     let wasm = Config::shipped()?.module_file()?;
-    image::write_modules(&wasm, &[processor], env!("CARGO_PKG_VERSION"), layout.path())?;
+    image::write_modules(&wasm, &[processor], &crate::image::ORIGIN, layout.path())?;
     crate::image::unpack(layout.path(), folder.path())?;
     Ok(folder)
 }

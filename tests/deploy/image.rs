@@ -6,12 +6,15 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use flate2::read::GzDecoder;
 use sandbox::envoy::{Config, Options, validate, workspace_root};
-use sandbox::image;
+use sandbox::image::{self, Origin};
 use serde_json::{Value, json};
 use tests::registry::Registry;
 use tests::tools::run;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// Where an image comes from.
+pub const ORIGIN: Origin<'_> =
+    Origin { version: VERSION, source: Some("https://example.com/it"), revision: Some("0a1b2c") };
 
 /// A blob of an image layout.
 fn blob(layout: &Path, descriptor: &Value) -> Result<Vec<u8>> {
@@ -58,13 +61,40 @@ fn module(layout: &Path) -> Result<Vec<u8>> {
 fn the_same_module_gives_the_same_image() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let built = Config::shipped()?.module_file()?;
-    let digest = image::write(&built, VERSION, &folder.path().join("a"))?;
-    assert_eq!(image::write(&built, VERSION, &folder.path().join("b"))?, digest);
+    let digest = image::write(&built, &ORIGIN, &folder.path().join("a"))?;
+    assert_eq!(image::write(&built, &ORIGIN, &folder.path().join("b"))?, digest);
     // Over the earlier one.
     let other = folder.path().join("other.wasm");
     std::fs::write(&other, "other")?;
-    assert_ne!(image::write(&other, VERSION, &folder.path().join("a"))?, digest);
+    assert_ne!(image::write(&other, &ORIGIN, &folder.path().join("a"))?, digest);
     assert_eq!(module(&folder.path().join("a"))?, b"other");
+    Ok(())
+}
+
+#[test]
+fn an_image_says_what_it_is_and_where_it_comes_from() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let layout = folder.path().join("layout");
+    let file = folder.path().join("file");
+    std::fs::write(&file, "a module")?;
+    let annotations = |origin: Origin<'_>| -> Result<Value> {
+        let processor = image::Processor { name: "amd64", library: file.clone(), copy: file.clone() };
+        image::write_modules(&file, &[processor], &origin, &layout)?;
+        let index = manifest(&layout)?;
+        let image: Value = serde_json::from_slice(&blob(&layout, &index["manifests"][0])?)?;
+        assert_eq!(index["annotations"], image["annotations"]);
+        Ok(index["annotations"].clone())
+    };
+    let mut expected = json!({
+        "org.opencontainers.image.title": "stigg-segment-filter-modules",
+        "org.opencontainers.image.description": "The filter for pods: the Wasm module, and the dynamic module of Envoy",
+        "org.opencontainers.image.version": VERSION,
+        "org.opencontainers.image.licenses": "Apache-2.0",
+    });
+    assert_eq!(annotations(Origin { source: None, revision: None, ..ORIGIN })?, expected);
+    expected["org.opencontainers.image.source"] = "https://example.com/it".into();
+    expected["org.opencontainers.image.revision"] = "0a1b2c".into();
+    assert_eq!(annotations(ORIGIN)?, expected);
     Ok(())
 }
 
@@ -81,7 +111,7 @@ fn the_image_of_the_modules_has_them_for_each_processor() -> Result<()> {
         library: file(&format!("{name}.so")),
         copy: file(name),
     });
-    image::write_modules(&file("wasm"), &processors, VERSION, &layout)?;
+    image::write_modules(&file("wasm"), &processors, &ORIGIN, &layout)?;
     // skopeo chooses a processor as a cluster's nodes do.
     for processor in ["amd64", "arm64"] {
         let chosen = folder.path().join(format!("chosen-{processor}"));
@@ -110,7 +140,7 @@ async fn the_image_from_a_registry_holds_the_module_and_it_runs() -> Result<()> 
     let folder = tempfile::tempdir()?;
     let (sent, received) = (folder.path().join("sent"), folder.path().join("received"));
     let config = Config::shipped()?;
-    let digest = image::write(&config.module_file()?, VERSION, &sent)?;
+    let digest = image::write(&config.module_file()?, &ORIGIN, &sent)?;
 
     // As the page on deployment says.
     let page = std::fs::read_to_string(workspace_root().join("docs/deployment.md"))?;

@@ -5,6 +5,7 @@ mod container;
 mod deployments;
 mod image;
 mod manifests;
+mod monitoring;
 mod nginx;
 mod schemas;
 mod systemd;

@@ -49,7 +49,8 @@ impl Gateway {
         match shell {
             Shell::Wasm => {
                 let layout = folder.path().join("image");
-                digest = image::write(&config.module_file()?, VERSION, &layout)?;
+                let origin = image::Origin { version: VERSION, source: None, revision: None };
+                digest = image::write(&config.module_file()?, &origin, &layout)?;
                 registry.push(&layout, &format!("stigg-segment-filter:{VERSION}"))?;
             }
             // As the volume that the manifest mounts.

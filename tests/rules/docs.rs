@@ -239,6 +239,14 @@ fn anchor(heading: &str) -> String {
 
 /// Whether the target of a link on a page exists.
 fn leads_somewhere(page: &str, link: &str) -> Result<bool> {
+    // GitHub's own pages of the repository.
+    if let Some(page) = link.strip_prefix("../../") {
+        if page == "releases" {
+            return Ok(true);
+        }
+        let workflow = page.strip_prefix("actions/workflows/").unwrap_or_default().trim_end_matches("/badge.svg");
+        return Ok(workspace_root().join(".github/workflows").join(workflow).is_file());
+    }
     let (file, fragment) = link.split_once('#').unwrap_or((link, ""));
     let file = match file {
         "" => page.to_owned(),
@@ -267,6 +275,15 @@ fn every_link_leads_somewhere() -> Result<()> {
         }
     }
     assert!(links > 10, "the links are gone");
+    Ok(())
+}
+
+#[test]
+fn the_site_has_every_page() -> Result<()> {
+    let summary = read("docs/site/SUMMARY.md")?;
+    for page in pages()? {
+        assert!(summary.contains(&format!("]({page})")), "docs/site/SUMMARY.md does not list {page}");
+    }
     Ok(())
 }
 

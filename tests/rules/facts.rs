@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
-use sandbox::envoy::{Shell, VERSIONS, loads, workspace_root};
+use sandbox::envoy::{Config, HTTP_CONNECTION_MANAGER, Shell, VERSIONS, loads, workspace_root};
 use serde_json::{Map, Value};
 use tests::outcome::{Outcome, map};
 
@@ -265,6 +265,10 @@ const ORDER: &[(&str, &str)] = &[
 
 #[rustfmt::skip]
 const VERSIONS_OF_ENVOY: &[Fact] = &[
+    ("Envoy that exports to OpenTelemetry", "1.37", &[
+        (ENVOY, "cluster `telemetry`. Needs Envoy …. node:"),
+        ("tests/telemetry/main.rs", "is_too_old((…), \"exporters to OpenTelemetry\")"),
+    ]),
     ("oldest Envoy", VERSIONS[0], &[(CHANGELOG, "for Envoy … and later")]),
     ("Envoy that reads secrets from files", "1.39", &[
         (ENVOY, "Needs Envoy … for secrets from files"),
@@ -601,6 +605,22 @@ fn the_fuzz_dictionary_has_every_field_of_the_configuration() -> Result<()> {
             "fuzz/dictionaries/configuration.dict has {field}, which is no field: remove it"
         );
     }
+    Ok(())
+}
+
+#[test]
+fn a_collector_is_told_the_same_of_a_webhook_as_the_log() -> Result<()> {
+    let config = Config::from_yaml(&read(ENVOY)?.replace("#otlp ", ""))?;
+    let log =
+        |at: &str| Ok::<_, anyhow::Error>(config.get(&format!("{HTTP_CONNECTION_MANAGER}/access_log/{at}"))?.clone());
+    let Value::Object(mut fields) = log("0/typed_config/log_format/json_format")? else { panic!("no fields") };
+    fields.remove("time").context("no time")?; // the record has its own
+    let attributes = log("1/typed_config/attributes/values")?;
+    let pair =
+        |pair: &Value| (pair["key"].as_str().unwrap_or_default().to_owned(), pair["value"]["string_value"].clone());
+    let attributes: serde_json::Map<_, _> = attributes.as_array().context("no list")?.iter().map(pair).collect();
+    assert_eq!(attributes, fields);
+    assert_eq!(log("1/filter")?, log("0/filter")?);
     Ok(())
 }
 

@@ -11,3 +11,4 @@ mod release;
 mod schema;
 mod source_function;
 mod stream;
+mod workflows;
