@@ -56,7 +56,7 @@ REGISTRY ?= registry.example.com
 REPOSITORY ?=
 REVISION ?= $(shell git -c safe.directory='*' rev-parse HEAD)
 override REGISTRY := $(shell echo '$(REGISTRY)' | tr '[:upper:]' '[:lower:]')
-RELEASED = $$(cargo pkgid | sed 's/.*[#@]//')
+RELEASED = $$(cargo pkgid | sed 's|.*[\#@]||')
 dist: build portable $(PROCESSORS:%=$(COPY)) sbom ## build all that a release consists of, in target/dist: REGISTRY for the images, REPOSITORY (its URL)
 	@cargo run --quiet --package sandbox -- dist $(RELEASED) --registry '$(REGISTRY)' --revision '$(REVISION)' $(if $(REPOSITORY),--source '$(REPOSITORY)')
 
