@@ -68,7 +68,7 @@ pub fn dist(options: &Options) -> Result<()> {
         let text = String::from_utf8(read(&workspace_root().join(file))?)?;
         let text = text.replace("target/wasm32-wasip1/release/stigg_segment.wasm", "stigg_segment.wasm");
         Ok(text
-            .replace("target/native/libstigg_segment.so", "libstigg_segment-x86_64.so")
+            .replace("target/native/libstigg_segment.so", "./libstigg_segment-x86_64.so")
             .replace(EXAMPLE, &options.registry))
     };
     put("configuration.schema.json", text("configuration.schema.json")?.as_bytes())?;
