@@ -358,7 +358,8 @@ end
 local MESSAGE_ID_PREFIX = "stigg-" .. sub(sha256(WRITE_KEY), 1, 8) .. "-"
 
 local function is_absent(s, member)
-  return not member or sub(s, member.first, member.last) == "null"
+  local value = member and sub(s, member.first, member.last)
+  return not value or value == "null" or value == '""'
 end
 
 local function message_id(s, member, timestamp)

@@ -56,7 +56,7 @@ function map(body) {
     throw new Rejection(400, 'invalid_type', 'type is not a non-empty string.');
   }
   const own = typeof event.messageId === 'string' && event.messageId !== '' && event.messageId.length <= 85;
-  const day = (event.messageId ?? event.timestamp) == null ? `\n${Math.floor(Date.now() / 86_400_000)}` : '';
+  const day = [event.messageId, event.timestamp].every((it) => it == null || it === '') ? `\n${Math.floor(Date.now() / 86_400_000)}` : '';
   const call = JSON.stringify({
     event: event.type.replaceAll('.', '_'),
     userId: String(id),
