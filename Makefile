@@ -121,7 +121,7 @@ SECOND_HOST := --quiet --locked --ignore-rust-version --manifest-path tests/seco
 
 test: build native panicking yardsticks tools $(patsubst %,$(COPY),$(shell uname -m)) ## run all tests: the mapping, the configuration, and everything on a real Envoy
 	@# Meanwhile the last tests are built, with the time that these leave.
-	@nice cargo test $(SECOND_HOST) --no-run & built=$$!; cargo test --workspace || { kill $$built; exit 1; }; wait $$built
+	@nice cargo test $(SECOND_HOST) --no-run & built=$$!; cargo test --workspace || { kill $$built 2> /dev/null; exit 1; }; wait $$built
 	@cargo test $(SECOND_HOST)
 
 test-omissions: build envoy ## leave out each node of envoy.yaml in turn, and change each value: Envoy rejects it, or it fails closed
@@ -237,7 +237,7 @@ soak: build wrk ## show that Envoy's memory does not grow: send REQUESTS (100000
 	@$(BENCH) soak --requests $(REQUESTS)
 
 instructions: build yardsticks ## count the instructions that the module executes for an event; the count is the same in every run
-	@cargo run --quiet --locked --ignore-rust-version --manifest-path tests/second_host/Cargo.toml --target-dir target/second_host --example instructions
+	@cargo run $(SECOND_HOST) --example instructions
 
 yardsticks: rust ## build what the filter is measured against
 	@for filter in noop edits floor; do cargo rustc --quiet --release --target $(TARGET) --package $$filter || exit 1; done

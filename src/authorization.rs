@@ -55,7 +55,10 @@ impl Authorization {
                 if write_key.is_empty() || write_key.iter().any(u8::is_ascii_control) {
                     return Err(NoWriteKey);
                 }
-                *warning = wrong_shape(write_key).filter(|_| warned.set(()).is_ok());
+                // Only the first one is written, not one for each request.
+                if warned.get().is_none() {
+                    *warning = wrong_shape(write_key).filter(|_| warned.set(()).is_ok());
+                }
                 Ok(Some(basic(write_key)))
             }
         }

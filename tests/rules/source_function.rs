@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tests::fixtures::{Fixture, fixtures};
-use tests::outcome::{Outcome, map, map_with};
+use tests::outcome::{Outcome, in_javascript, map, map_with};
 use tests::pages::blocks;
 use tests::reference::documents::Generator;
 use tests::tools;
@@ -36,16 +36,6 @@ fn function(bodies: &[&str]) -> Result<Vec<Option<Value>>> {
     let outcomes: Vec<_> = printed.lines().map(|line| serde_json::from_str(line).ok()).collect();
     ensure!(outcomes.len() == bodies.len(), "{} outcomes", outcomes.len());
     Ok(outcomes)
-}
-
-/// A value with every number as JavaScript has it.
-fn in_javascript(value: Value) -> Value {
-    match value {
-        Value::Number(number) => number.as_f64().into(),
-        Value::Array(list) => list.into_iter().map(in_javascript).collect(),
-        Value::Object(members) => members.into_iter().map(|(key, value)| (key, in_javascript(value))).collect(),
-        other => other,
-    }
 }
 
 #[test]

@@ -78,3 +78,13 @@ pub fn call_with(settings: &str, body: impl AsRef<[u8]>) -> Value {
 pub fn call(body: impl AsRef<[u8]>) -> Value {
     call_with("{}", body)
 }
+
+/// A value with every number as JavaScript has it.
+pub fn in_javascript(value: Value) -> Value {
+    match value {
+        Value::Number(number) => number.as_f64().into(),
+        Value::Array(list) => list.into_iter().map(in_javascript).collect(),
+        Value::Object(members) => members.into_iter().map(|(key, value)| (key, in_javascript(value))).collect(),
+        other => other,
+    }
+}

@@ -7,6 +7,7 @@ use serde_json::Value;
 use tests::case_runner::{hold_to, options};
 use tests::cases::{Call, cases};
 use tests::edge::{Edge, rejects_large_bodies};
+use tests::outcome::in_javascript;
 
 #[tokio::test]
 async fn the_cases_hold_with_a_lua_filter() -> Result<()> {
@@ -46,14 +47,4 @@ fn spelt_as_it_came(call: &mut Call, event: &[u8]) -> Result<()> {
         call.headers.retain(|(name, _)| !["connection", "content-length"].contains(&&**name));
     }
     Ok(())
-}
-
-/// A value with every number as a double.
-fn in_javascript(value: Value) -> Value {
-    match value {
-        Value::Number(number) => number.as_f64().into(),
-        Value::Array(list) => list.into_iter().map(in_javascript).collect(),
-        Value::Object(members) => members.into_iter().map(|(key, value)| (key, in_javascript(value))).collect(),
-        other => other,
-    }
 }
