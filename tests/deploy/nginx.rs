@@ -57,7 +57,7 @@ impl Nginx {
 /// An Envoy on `envoy.yaml` whose route gives up on Segment soon, and an nginx in front of it.
 async fn start(servers: impl FnOnce(SocketAddr, SocketAddr) -> Result<String>) -> Result<(Edge, Nginx)> {
     let edge = Edge::start_with(|config| config.set(&format!("{ROUTE}/route/timeout"), json!("1s"))).await?;
-    let address = free_address("127.0.0.1")?;
+    let address = free_address()?;
     let envoy = edge.envoy.addr(sandbox::envoy::LISTENER).context("no listener")?;
     Ok((edge, Nginx::start(&servers(address, envoy)?, address).await?))
 }

@@ -13,16 +13,15 @@ use sandbox::segment::{Behaviour, Segment};
 use sandbox::stigg::Webhook;
 use serde_json::json;
 use tests::edge::*;
-use tests::run_envoy::{RunEnvoy, free_address};
+use tests::run_envoy::{RunEnvoy, free_address, free_address_at};
 use tests::skip::skip;
 use tokio::task::JoinSet;
 
-const LOOPBACK: &str = "127.0.0.1";
 const CLIENTS: usize = 20;
 
 async fn start(segment: &Segment) -> Result<RunEnvoy> {
     let config = Config::sandboxed_with(shell(), segment)?;
-    RunEnvoy::start(config, free_address(LOOPBACK)?, free_address(LOOPBACK)?).await
+    RunEnvoy::start(config, free_address()?, free_address()?).await
 }
 
 #[tokio::test]
@@ -118,13 +117,13 @@ async fn while_webhooks_keep_coming_none_is_cut_off_at_the_end() -> Result<()> {
 async fn other_admin_addresses_and_stat_prefixes_do_as_well() -> Result<()> {
     let segment = Segment::start().await?;
     segment.behave(Behaviour::Accept.after(Duration::from_secs(2)));
-    let Ok(admin) = free_address("::1") else {
+    let Ok(admin) = free_address_at(std::net::Ipv6Addr::LOCALHOST.into()) else {
         skip("the admin interface's IPv6 address needs a machine with IPv6");
         return Ok(());
     };
     let config = Config::sandboxed_with(shell(), &segment)?
         .set(&format!("{HTTP_CONNECTION_MANAGER}/stat_prefix"), json!("edge.eu"))?;
-    let envoy = RunEnvoy::start(config, free_address(LOOPBACK)?, admin).await?;
+    let envoy = RunEnvoy::start(config, free_address()?, admin).await?;
     let url = envoy.url(PATH);
     let sent = tokio::spawn(async move { Webhook::new(EVENT).secret(SECRET).send(&url).await });
     eventually("it is under way", async || Ok(segment.requests_begun() == 1)).await?;
@@ -170,7 +169,7 @@ async fn is_said_and_cuts_off_none<const N: usize>(
     let segment = Segment::start().await?;
     segment.behave(Behaviour::Accept.after(segment_takes));
     let config = change(Config::sandboxed_with(shell(), &segment)?)?;
-    let envoy = RunEnvoy::start_with(config, free_address(LOOPBACK)?, free_address(LOOPBACK)?, variables).await?;
+    let envoy = RunEnvoy::start_with(config, free_address()?, free_address()?, variables).await?;
     let url = envoy.url(PATH);
     let sent = tokio::spawn(async move { Webhook::new(EVENT).secret(SECRET).send(&url).await });
     eventually("it is under way", async || Ok(segment.requests_begun() == 1)).await?;
@@ -183,7 +182,7 @@ async fn is_said_and_cuts_off_none<const N: usize>(
 
 #[tokio::test]
 async fn an_admin_interface_elsewhere_is_said_and_cuts_off_no_request() -> Result<()> {
-    let variables = [("ADMIN", free_address(LOOPBACK)?.to_string()), ("DRAIN_SECONDS", "4".to_owned())];
+    let variables = [("ADMIN", free_address()?.to_string()), ("DRAIN_SECONDS", "4".to_owned())];
     is_said_and_cuts_off_none(Duration::from_secs(2), Ok, variables, "does not answer at ADMIN=").await
 }
 
@@ -199,7 +198,7 @@ async fn an_envoy_that_does_not_count_its_requests_is_said_and_cuts_off_none() -
 
 #[tokio::test]
 async fn an_admin_interface_that_never_answers_holds_the_script_no_longer_than_it_says() -> Result<()> {
-    let silent = std::net::TcpListener::bind((LOOPBACK, 0))?; // the kernel accepts, and nobody answers
+    let silent = std::net::TcpListener::bind("127.0.0.1:0")?; // the kernel accepts, and nobody answers
     // Stands for an Envoy that hangs: it takes no signal but SIGKILL.
     let mut command = std::process::Command::new(workspace_root().join("deploy/run-envoy"));
     command.args([

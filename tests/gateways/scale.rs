@@ -32,9 +32,9 @@ struct RateLimit {
 impl RateLimit {
     async fn start() -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let (redis_at, address) = (free_address("127.0.0.1")?, free_address("127.0.0.1")?);
+        let (redis_at, address) = (free_address()?, free_address()?);
         let mut redis = tool("redis-server")?;
-        redis.args(["--bind", "127.0.0.1", "--save", "", "--port", &redis_at.port().to_string()]);
+        redis.args(["--bind", &redis_at.ip().to_string(), "--save", "", "--port", &redis_at.port().to_string()]);
         let redis = Process::spawn(redis)?;
         let config = folder.path().join("limits/config");
         fs::create_dir_all(&config)?;
@@ -45,12 +45,12 @@ impl RateLimit {
         let mut service = tool("ratelimit")?;
         service
             .envs([("REDIS_SOCKET_TYPE", "tcp"), ("RUNTIME_SUBDIRECTORY", "limits"), ("RUNTIME_WATCH_ROOT", "false")])
-            .envs([("DISABLE_STATS", "true"), ("LOG_LEVEL", "warn"), ("HOST", "127.0.0.1"), ("GRPC_HOST", "127.0.0.1")])
+            .envs([("DISABLE_STATS", "true"), ("LOG_LEVEL", "warn"), ("HOST", "127.0.0.1")])
+            .env("GRPC_HOST", address.ip().to_string())
             .env("REDIS_URL", redis_at.to_string())
             .env("RUNTIME_ROOT", folder.path())
             .env("GRPC_PORT", address.port().to_string())
-            .env("PORT", free_address("127.0.0.1")?.port().to_string())
-            .env("DEBUG_PORT", free_address("127.0.0.1")?.port().to_string());
+            .envs([("PORT", "0"), ("DEBUG_PORT", "0")]);
         eventually("Redis is up", async || Ok(Connection::open(redis_at).await.is_ok())).await?;
         let service = Process::spawn(service)?;
         let is_up = async || Ok(Connection::open(address).await.is_ok());

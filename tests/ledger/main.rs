@@ -69,7 +69,7 @@ async fn every_event_is_at_segment_once_and_unaltered_or_stigg_was_told() -> Res
         let faults = faults.clone();
         move |call| faults.decide(call)
     });
-    let first = RunEnvoy::start(config.clone(), receiver, free_address("127.0.0.1")?).await?;
+    let first = RunEnvoy::start(config.clone(), receiver, free_address()?).await?;
 
     let begun = watch::Sender::new(0);
     let connections = Arc::new(AtomicUsize::new(0));

@@ -1,7 +1,8 @@
 //! Envoy under `deploy/run-envoy`, as an operator runs it.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::process::{Command, ExitStatus};
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, killpg};
@@ -97,6 +98,18 @@ impl RunEnvoy {
 }
 
 /// An address on which nobody listens.
-pub fn free_address(host: &str) -> Result<SocketAddr> {
+///
+/// Each has a loopback host of its own where the system has them: another Envoy that asks for any port could otherwise
+/// get this one before it is used, and two Envoys on one port share its connections (`reuse_port`).
+pub fn free_address() -> Result<SocketAddr> {
+    static GIVEN: AtomicU8 = AtomicU8::new(0);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let own = [127, high | 1, low, GIVEN.fetch_add(1, Relaxed)];
+    let host = if cfg!(target_os = "linux") { own.into() } else { Ipv4Addr::LOCALHOST };
+    free_address_at(host.into())
+}
+
+/// An address of this host on which nobody listens.
+pub fn free_address_at(host: IpAddr) -> Result<SocketAddr> {
     Ok(TcpListener::bind((host, 0))?.local_addr()?)
 }
