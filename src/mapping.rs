@@ -8,7 +8,7 @@ use crate::event_name::{EventName, Style};
 use crate::json::{Malformed, Reader, Str, Value};
 use crate::path::Path;
 use crate::pattern::Pattern;
-use crate::places::KNOWN;
+use crate::places::{KNOWN, Place};
 use crate::redact::{Listed, Redaction};
 use crate::reply::{self, Elsewhere, Excess, Ignored, Names, Rejection, Reply};
 use crate::rfc3339;
@@ -38,18 +38,6 @@ pub struct Choices {
     pub too_large: Vec<Path>,
     /// The key in `properties` that the event comes under, between its quotes; `None` for the event in their place.
     pub under: Option<Vec<u8>>,
-}
-
-/// A place where an id or a time can be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    /// The path to it.
-    pub path: Path,
-    /// The types of event that have it there; `None` for all types.
-    pub events: Option<Vec<Pattern>>,
-    /// The traits of whom the id names: each name, and the path to its value. `None` for the members beside an object's
-    /// own id.
-    pub traits: Option<Vec<(String, Path)>>,
 }
 
 /// Which types of event are sent.

@@ -1,11 +1,22 @@
-//! Where Stigg's events have the id of the customer whom they are about
-//! (<https://docs.stigg.io/docs/webhooks>). Its published mapping looks at the first of these places only.
+//! Places in an event, and those where Stigg's events have the id of the customer whom they are about
+//! (<https://docs.stigg.io/docs/webhooks>). Stigg's published mapping looks at the first of these only.
 
-use crate::mapping::Place;
 use crate::path::Path;
 use crate::pattern::Pattern;
 
-/// A place that some events have.
+/// A place where an id or a time can be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The path to it.
+    pub path: Path,
+    /// The types of event that have it there; `None` for all types.
+    pub events: Option<Vec<Pattern>>,
+    /// The traits of whom the id names: each name, and the path to its value. `None` for the members beside an object's
+    /// own id.
+    pub traits: Option<Vec<(String, Path)>>,
+}
+
+/// A place that some of Stigg's events have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Known {
     /// The keys that lead to it.
@@ -18,7 +29,7 @@ pub struct Known {
     pub needed_by: &'static [&'static str],
 }
 
-/// All of them, in the order in which they are looked at.
+/// All that are known, in the order in which they are looked at.
 pub const KNOWN: [Known; 4] = [
     Known { keys: &["customer", "id"], events: None, path: "customer.id", needed_by: &[] },
     Known {

@@ -4,10 +4,10 @@ use super::fields::{Error, Field, Fields, is_name};
 use crate::envelope::{Also, CONTEXT, MESSAGE_ID_PREFIX};
 use crate::event_name::{EventName, Style};
 use crate::identity::{NAME, VERSION};
-use crate::mapping::{Choices, EventTypes, Place};
+use crate::mapping::{Choices, EventTypes};
 use crate::path::{Path, Step, is_number};
 use crate::pattern::Pattern;
-use crate::places::{KNOWN, Known};
+use crate::places::{KNOWN, Known, Place};
 use crate::redact::{Listed, Redaction};
 
 /// The field that names the source of Segment's.
