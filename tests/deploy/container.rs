@@ -11,12 +11,15 @@ use sandbox::segment::Segment;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::manifests::{Manifests, each, texts};
+use tests::volume::project;
 
 /// The differences of a container from its image.
 pub struct Container {
     command: Vec<String>,
     /// The folder that takes the place of its root.
     folder: TempDir,
+    /// Where its volumes are.
+    mounted: Vec<String>,
     /// Its working folder.
     working: &'static str,
     /// Where it has its configuration once it has started.
@@ -48,20 +51,23 @@ impl Container {
             let volume = each(&pod["volumes"]).find(|volume| volume["name"] == mount["name"]).context("no volume")?;
             let at = folder.path().join(&path[1..]);
             std::fs::create_dir_all(&at)?;
-            let items = |source: &Value, data: &dyn Fn(&str) -> Option<String>| {
+            let items = |source: &Value, data: &Secret| {
                 let files = each(&source["items"]).map(|item| {
                     let (key, path) = (text(&item["key"])?, text(&item["path"])?);
-                    Ok((path.to_owned(), data(key).with_context(|| format!("no {key}"))?))
+                    Ok((path.to_owned(), data.get(key).with_context(|| format!("no {key}"))?.clone()))
                 });
-                files.collect::<Result<BTreeMap<_, _>>>()
+                if source["items"].is_array() { files.collect::<Result<_>>() } else { Ok(data.clone()) }
             };
             let (config, from_secret) = (&volume["configMap"], &volume["secret"]);
             if config.is_object() {
                 let map = manifests.the("ConfigMap")?;
                 assert_eq!(config["name"], map["metadata"]["name"]);
-                project(&at, &items(config, &|key| map["data"][key].as_str().map(here))?)?;
+                let data = map["data"].as_object().context("no data")?.iter();
+                let data = data.map(|(key, value)| Ok((key.clone(), here(text(value)?))));
+                let data = data.collect::<Result<_>>()?;
+                project(&at, &items(config, &data)?)?;
             } else if from_secret.is_object() {
-                project(&at, &items(from_secret, &|key| secret.get(key).cloned())?)?;
+                project(&at, &items(from_secret, secret)?)?;
             } else if volume["image"].is_object() {
                 std::fs::remove_dir(&at)?;
                 symlink(image, &at)?;
@@ -82,19 +88,18 @@ impl Container {
         }
         let command = [texts(&container["command"]), texts(&container["args"])].concat();
         let command = command.into_iter().map(here).collect();
-        Ok(Self { command, folder, working: "", config: "etc/envoy/config/envoy.yaml" })
-    }
-
-    /// Its Secret changes.
-    pub fn change(folder: &Path, secret: &Secret) -> Result<()> {
-        let files = [("SEGMENT_WRITE_KEY", "segment"), ("STIGG_WEBHOOK_SECRET", "stigg")];
-        let files = files.map(|(key, path)| (path.to_owned(), secret[key].clone()));
-        project(&folder.join("etc/envoy/secrets"), &files.into())
+        let mounted = paths.into_iter().map(str::to_owned).collect();
+        Ok(Self { command, folder, mounted, working: "", config: "etc/envoy/config/envoy.yaml" })
     }
 
     /// The folder that takes the place of its root.
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// A text with its volumes' paths in that folder.
+    pub fn here(&self, text: &str) -> String {
+        below(self.folder(), &self.mounted.iter().map(String::as_str).collect::<Vec<_>>(), text)
     }
 
     /// The container of deploy/compose.yaml.
@@ -136,7 +141,7 @@ impl Container {
         };
         let entrypoint = texts(&service["entrypoint"]).into_iter();
         let command = entrypoint.map(|part| here(&with_source(part).replace("$$", "$"))).collect();
-        Ok(Self { command, folder, working: "etc/stigg-segment", config: "run/envoy.yaml" })
+        Ok(Self { command, folder, mounted: vec![], working: "etc/stigg-segment", config: "run/envoy.yaml" })
     }
 
     /// Runs its command, except that Envoy only validates its configuration.
@@ -170,21 +175,6 @@ impl Container {
         }
         Envoy::start(change(config.on_loopback()?.upstream(segment)?)?, Options::default()).await
     }
-}
-
-/// Writes the files of a volume as the kubelet does: each is a link into a folder that a link names, which a change replaces.
-fn project(at: &Path, files: &BTreeMap<String, String>) -> Result<()> {
-    let earlier = std::fs::read_link(at.join("..data")).ok();
-    let folder = tempfile::Builder::new().prefix("..").tempdir_in(at)?.keep();
-    for (name, content) in files {
-        std::fs::write(folder.join(name), content)?;
-        if earlier.is_none() {
-            symlink(Path::new("..data").join(name), at.join(name))?;
-        }
-    }
-    symlink(folder.file_name().context("a name")?, at.join("..data_tmp"))?;
-    std::fs::rename(at.join("..data_tmp"), at.join("..data"))?;
-    earlier.map_or(Ok(()), |earlier| Ok(std::fs::remove_dir_all(at.join(earlier))?))
 }
 
 /// Adds to a configuration as Envoy's `--config-yaml` does.

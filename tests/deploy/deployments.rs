@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use anyhow::{Context, Result};
 use base64ct::{Base64, Encoding};
@@ -14,12 +12,13 @@ use sandbox::{image, workspace_root};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::case_runner::hold_to;
-use tests::cases::cases;
+use tests::cases::{KEYS_SOURCE, cases};
 use tests::deployed::*;
 use tests::edge::*;
 use tests::manifests::*;
 use tests::tools::tool;
 use tests::translated::Translated;
+use tests::volume::project;
 
 use crate::container::{self, Container, Secret};
 
@@ -52,6 +51,17 @@ async fn on_istio() -> Result<Edge> {
     Ok(Edge { envoy: Envoy::start(config, environment(container)?).await?, segment })
 }
 
+/// Envoy as Istio configures it for the manifest with all its variants, with this Secret.
+async fn on_istio_with_variants(secret: &Secret) -> Result<(Edge, Container)> {
+    let manifests = Manifests::variant("istio.yaml", &ISTIO_VARIANTS)?;
+    let container = Container::of_deployment(&manifests, secret, "".as_ref())?;
+    let segment = Segment::start().await?;
+    let config = Translated::by_istio_with_variants()?.config(Shell::Wasm, &segment)?;
+    let config = config.to_string().replace(r#"\"main\""#, &format!(r#"\"{KEYS_SOURCE}\""#));
+    let config = Config::from_yaml(&container.here(&config))?;
+    Ok((Edge { envoy: Envoy::start(config, Options::default()).await?, segment }, container))
+}
+
 /// Everything that is tested of it: the cases, and what every deployment does.
 async fn does_its_job(edge: &Edge, besides: &[&str]) -> Result<()> {
     forwards_ignores_and_rejects(edge, besides).await?;
@@ -65,10 +75,8 @@ async fn does_its_job(edge: &Edge, besides: &[&str]) -> Result<()> {
     retries(edge).await
 }
 
-#[tokio::test]
-async fn the_envoy_that_istio_configures_does_its_job() -> Result<()> {
-    let edge = on_istio().await?;
-    does_its_job(&edge, &[]).await?;
+async fn istio_does_its_job(edge: &Edge) -> Result<()> {
+    does_its_job(edge, &[]).await?;
     // The filter runs for every path.
     let elsewhere = edge.ask(post(EVENT).replace(PATH, "/elsewhere")).await?;
     assert!(elsewhere.status == 404 && elsewhere.body.contains("not_found"), "{elsewhere:?}");
@@ -76,6 +84,17 @@ async fn the_envoy_that_istio_configures_does_its_job() -> Result<()> {
     let stranger = edge.ask(post(EVENT).replace(PATH, "/elsewhere").replace(SECRET, "wrong")).await?;
     assert!(stranger.status == 401 && stranger.body.contains("unauthorized"), "{stranger:?}");
     Ok(())
+}
+
+#[tokio::test]
+async fn the_envoy_that_istio_configures_does_its_job() -> Result<()> {
+    istio_does_its_job(&on_istio().await?).await
+}
+
+#[tokio::test]
+async fn the_envoy_that_istio_configures_from_the_variants_does_its_job() -> Result<()> {
+    let secret = SECRETS.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    istio_does_its_job(&on_istio_with_variants(&secret).await?.0).await
 }
 
 /// Istio's Envoy leaves both to who is upstream, which gets nothing before the event is mapped.
@@ -297,43 +316,34 @@ async fn a_change_of_the_secret_in_kubernetes_reaches_the_pod_without_a_failed_r
     if reads_no_secrets_from_files().await? {
         return Ok(());
     }
-    const NEW_SECRET: &str = "whsec-next-91c0";
-    const NEW_KEY: &str = "wkABCDEFGHIJKLMNOPQRSTUVWXYZ0123";
     let image = modules()?;
     let container = Container::of_deployment(&Manifests::chart(&[])?, &secret(WRITE_KEY, SECRET)?, image.path())?;
     let segment = Segment::start().await?;
-    let edge = Arc::new(Edge { envoy: container.start(&segment).await?, segment });
-    let (rotated, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let load: tokio::task::JoinHandle<Result<()>> = tokio::spawn({
-        let (edge, rotated, answered) = (edge.clone(), rotated.clone(), answered.clone());
-        async move {
-            loop {
-                let secret = if rotated.load(Relaxed) { NEW_SECRET } else { SECRET };
-                let reply = Webhook::new(EVENT).secret(secret).send(&edge.envoy.url(PATH)).await?;
-                anyhow::ensure!(reply.status == 200, "{reply:?}");
-                answered.fetch_add(1, Relaxed);
-            }
-        }
-    });
-    let status =
-        async |secret| anyhow::Ok(Webhook::new(EVENT).secret(secret).send(&edge.envoy.url(PATH)).await?.status);
-    let some_more = async || {
-        let enough = answered.load(Relaxed) + 50;
-        eventually("50 more answers", async || Ok(answered.load(Relaxed) >= enough || load.is_finished())).await
+    let edge = Edge { envoy: container.start(&segment).await?, segment };
+    rotates_secrets(edge, |write_key, valid| {
+        let secret = secret(write_key, &valid.join("\n"))?;
+        let files = [("SEGMENT_WRITE_KEY", "segment"), ("STIGG_WEBHOOK_SECRET", "stigg")];
+        let files = files.map(|(key, path)| (path.to_owned(), secret[key].clone()));
+        project(&container.folder().join("etc/envoy/secrets"), &files.into())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_change_of_the_secret_reaches_istios_gateway_without_a_failed_request() -> Result<()> {
+    let secret = |write_key: &str, valid: &[&str]| {
+        // As the page says: both are the same, except during a rotation.
+        let [current, .., previous] = [valid, valid].concat()[..] else { anyhow::bail!("no secret") };
+        let secret = [
+            ("SEGMENT_WRITE_KEY", write_key),
+            ("STIGG_WEBHOOK_SECRET", current),
+            ("STIGG_WEBHOOK_SECRET_PREVIOUS", previous),
+        ];
+        Ok(BTreeMap::from(secret.map(|(key, value)| (key.to_owned(), value.to_owned()))))
     };
-    let has_new_key = || edge.segment.calls().last().is_some_and(|call| call.write_key.as_deref() == Some(NEW_KEY));
-    for (write_key, secrets) in [(WRITE_KEY, [NEW_SECRET, SECRET].join("\n")), (NEW_KEY, NEW_SECRET.to_owned())] {
-        Container::change(container.folder(), &secret(write_key, &secrets)?)?;
-        eventually("the new secret is valid", async || Ok(status(NEW_SECRET).await? == 200)).await?;
-        some_more().await?;
-        rotated.store(true, Relaxed); // Stigg uses it from now on
-        some_more().await?;
-    }
-    eventually("the old secret is rejected", async || Ok(status(SECRET).await? == 401)).await?;
-    eventually("the new write key is used", async || Ok(has_new_key() || load.is_finished())).await?;
-    assert!(!load.is_finished(), "a request failed: {:?}", load.await);
-    load.abort();
-    Ok(())
+    let (edge, container) = on_istio_with_variants(&secret(WRITE_KEY, &[SECRET])?).await?;
+    let secrets = container.folder().join("etc/stigg-segment/secrets");
+    rotates_secrets(edge, |write_key, valid| project(&secrets, &secret(write_key, valid)?)).await
 }
 
 #[tokio::test]
@@ -390,4 +400,25 @@ async fn the_container_of_docker_compose_runs_what_is_shipped() -> Result<()> {
     edge.envoy.admin_post("/healthcheck/fail").await?;
     assert!(!healthy()?);
     Ok(())
+}
+
+#[tokio::test]
+async fn a_change_of_the_files_reaches_the_container_of_docker_compose_without_a_failed_request() -> Result<()> {
+    let service = &Manifests::read("compose.yaml")?.the_only()?["services"]["envoy"];
+    if reads_no_secrets_from_files().await? {
+        return Ok(());
+    }
+    let container = Container::of_compose(service, &[("segment", WRITE_KEY), ("stigg", SECRET)])?;
+    container.validate()?; // writes its configuration
+    let segment = Segment::start().await?;
+    let edge = Edge { envoy: container.start(&segment).await?, segment };
+    let secrets = container.folder().join("etc/envoy/secrets");
+    rotates_secrets(edge, |write_key, valid| {
+        for (file, text) in [("segment", write_key), ("stigg", &valid.join("\n"))] {
+            std::fs::write(secrets.join(".new"), text)?;
+            std::fs::rename(secrets.join(".new"), secrets.join(file))?;
+        }
+        Ok(())
+    })
+    .await
 }

@@ -15,8 +15,7 @@ use crate::schemas::{Published, misspelt};
 fn every_manifest_is_what_its_schema_says() -> Result<()> {
     let mut published = Published::new();
     let mut named = vec![("compose".to_owned(), Manifests::read("compose.yaml")?.the_only()?)];
-    let native = Manifests::read_for(Shell::Native, "envoy-gateway.yaml")?;
-    for manifest in Manifests::for_clusters()?.0.into_iter().chain(native.0) {
+    for manifest in Manifests::for_clusters()?.0 {
         named.push((schema_of(&manifest)?, manifest));
     }
     for (name, manifest) in named {

@@ -12,6 +12,7 @@ use sandbox::segment::Segment;
 use sandbox::stigg::Webhook;
 use serde_json::json;
 use tempfile::TempDir;
+use tests::deployed::rotates_secrets;
 use tests::edge::*;
 use tests::skip::skip;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -247,61 +248,18 @@ async fn secrets_from_files_are_rotated_under_load_without_a_failed_request() ->
     if reads_no_secrets_from_files().await? {
         return Ok(());
     }
-    const NEW_SECRET: &str = "whsec-next-91c0";
-    const NEW_KEY: &str = "wkABCDEFGHIJKLMNOPQRSTUVWXYZ0123";
     let etc = etc_envoy()?;
     let secrets = etc.path().join("secrets");
     replace(&secrets, "stigg", &format!("{SECRET}\n"))?;
     replace(&secrets, "segment", &format!("{WRITE_KEY}\n"))?;
     let segment = Segment::start().await?;
     let config = secrets_from_files(&etc, &segment)?;
-    let edge = Arc::new(Edge { envoy: Envoy::start(config, Options::default()).await?, segment });
-    let send = async |edge: &Edge, secret| {
-        Ok::<_, anyhow::Error>(Webhook::new(EVENT).secret(secret).send(&edge.envoy.url(PATH)).await?.status)
-    };
-    for (secret, status) in [(SECRET, 200), (NEW_SECRET, 401), ("", 401), ("-", 401)] {
-        assert_eq!(send(&edge, secret).await?, status, "{secret}");
-    }
-
-    let uses_new = Arc::new(AtomicBool::new(false));
-    let answered = Arc::new(AtomicUsize::new(0));
-    let load: tokio::task::JoinHandle<Result<()>> = tokio::spawn({
-        let (edge, uses_new, answered) = (edge.clone(), uses_new.clone(), answered.clone());
-        async move {
-            loop {
-                let secret = if uses_new.load(Relaxed) { NEW_SECRET } else { SECRET };
-                let status = send(&edge, secret).await?;
-                anyhow::ensure!(status == 200, "{status} after {} answers", answered.load(Relaxed));
-                answered.fetch_add(1, Relaxed);
-            }
-        }
-    });
-    let some_more = async || {
-        let enough = answered.load(Relaxed) + 50;
-        eventually("50 more answers", async || Ok(answered.load(Relaxed) >= enough || load.is_finished())).await
-    };
-    some_more().await?;
-    replace(&secrets, "stigg", &format!("{NEW_SECRET}\n{SECRET}\n"))?;
-    eventually("the new secret is valid", async || Ok(send(&edge, NEW_SECRET).await? == 200)).await?;
-    some_more().await?;
-    uses_new.store(true, Relaxed); // Stigg gets the new one
-    replace(&secrets, "segment", NEW_KEY)?;
-    let last_key = || edge.segment.calls().last().and_then(|call| call.write_key.clone());
-    eventually("the new write key is used", async || Ok(last_key().as_deref() == Some(NEW_KEY))).await?;
-    some_more().await?;
-    replace(&secrets, "stigg", NEW_SECRET)?;
-    eventually("the old secret is rejected", async || Ok(send(&edge, SECRET).await? == 401)).await?;
-    some_more().await?;
-    assert!(!load.is_finished(), "a request failed: {:?}", load.await);
-    load.abort();
-    let keys: Vec<_> = edge.segment.calls().into_iter().map(|call| call.write_key.unwrap()).collect();
-    assert!(keys.iter().all(|key| key == WRITE_KEY || key == NEW_KEY));
-    // The secrets do not show.
-    let dump = edge.envoy.admin_get("/config_dump").await?;
-    for secret in [SECRET, NEW_SECRET, WRITE_KEY, NEW_KEY, "d2tBQkNE"] {
-        assert!(!dump.contains(secret) && !edge.envoy.log().contains(secret), "{secret}");
-    }
-    Ok(())
+    let edge = Edge { envoy: Envoy::start(config, Options::default()).await?, segment };
+    rotates_secrets(edge, |write_key, valid| {
+        replace(&secrets, "stigg", &valid.join("\n"))?;
+        replace(&secrets, "segment", write_key)
+    })
+    .await
 }
 
 #[tokio::test]

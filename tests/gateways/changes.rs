@@ -103,8 +103,8 @@ impl Load {
         .await
     }
 
-    /// Waits until no webhook is.
-    async fn rejected(&self, status: u16) -> Result<()> {
+    /// Waits until all are answered so.
+    pub async fn rejected(&self, status: u16) -> Result<()> {
         self.all(&format!("all are answered {status}"), |_, answered| answered == Some(status)).await
     }
 

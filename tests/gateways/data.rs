@@ -3,10 +3,11 @@
 use anyhow::{Context, Result, ensure};
 use sandbox::envoy::{Shell, workspace_root};
 use serde_json::{Map, Value, json};
-use tests::manifests::{each, every};
+use tests::manifests::{ISTIO_VARIANTS, each, every, text};
 use tests::tools::run;
 
 use crate::gateway::Gateway;
+use crate::tls::Identity;
 
 /// Compares with the file, or writes it if the variable `KEEP` is set.
 fn hold(name: &str, module: &str, mut made: Value) -> Result<()> {
@@ -28,11 +29,13 @@ fn hold(name: &str, module: &str, mut made: Value) -> Result<()> {
     Ok(())
 }
 
-/// What Istio makes of a manifest, without what is different in each run.
+/// What Istio makes of a manifest and the certificate for its gateway, without what is different in each run.
 pub fn istio(manifest: &str) -> Result<Value> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("manifest.yaml");
-    std::fs::write(&file, manifest)?;
+    let identity = Identity::of("webhooks.example.com")?;
+    let certificate = identity.secret("stigg-segment", "stigg-gateway-certificate");
+    std::fs::write(&file, format!("{manifest}\n---\n{certificate}"))?;
     let made = run("istio-translate", [file.to_str().context("a path in UTF-8")?])?;
     let mut made: Value = serde_json::from_str(&made)?;
     replace(&mut made, &|key, value| match key {
@@ -88,8 +91,10 @@ fn replace(value: &mut Value, change: &impl Fn(&str, &mut Value)) {
 
 #[test]
 fn istio_makes_what_is_kept() -> Result<()> {
-    let manifest = std::fs::read_to_string(workspace_root().join("deploy/istio.yaml"))?;
-    hold("istio", "istio istio.io/istio", istio(&manifest)?)
+    for (name, variants) in [("istio", &[][..]), ("istio-variants", &ISTIO_VARIANTS)] {
+        hold(name, "istio istio.io/istio", istio(&text("istio.yaml", variants)?)?)?;
+    }
+    Ok(())
 }
 
 const ENVOY_GATEWAY: &str = "envoy-gateway github.com/envoyproxy/gateway";

@@ -6,19 +6,20 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use base64ct::{Base64, Encoding};
-use sandbox::envoy::{Config, Envoy, Shell, locate, variant, workspace_root};
+use sandbox::envoy::{Config, Envoy, Shell, locate};
 use sandbox::image;
 use sandbox::process::Process;
 use sandbox::segment::{Options, Segment};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tests::cases::KEYS_SOURCE;
 use tests::edge::*;
-use tests::manifests::Manifests;
+use tests::manifests::{Manifests, text};
 use tests::registry::Registry;
 use tests::tools::tool;
+use tests::volume::project;
 
-use crate::tls::Identity;
+use crate::tls::{Identity, secret};
 
 /// The host name that takes webhooks; `alone` makes it known.
 pub const HOST: &str = "edge";
@@ -41,6 +42,21 @@ pub struct Gateway {
 impl Gateway {
     /// Prepares one without any resources of ours.
     pub async fn prepare(shell: Shell) -> Result<Self> {
+        Self::prepare_variant(shell, &[]).await
+    }
+
+    /// The same with the secrets in files.
+    pub async fn prepare_with_files(shell: Shell) -> Result<Self> {
+        let gateway = Self::prepare_variant(shell, &["sds"]).await?;
+        let files = gateway.manifests.the("ConfigMap")?["data"].as_object().context("no data")?;
+        for (name, text) in files {
+            fs::write(Path::new("/stigg-segment-sds").join(name), text.as_str().context("a text")?)?;
+        }
+        put_secrets(WRITE_KEY, &[SECRET, PREVIOUS_SECRET])?;
+        Ok(gateway)
+    }
+
+    async fn prepare_variant(shell: Shell, variants: &[&str]) -> Result<Self> {
         ensure!(std::env::var_os("ALONE").is_some(), "run it by `make test-gateways`");
         let registry = Registry::start()?;
         let folder = tempfile::tempdir()?;
@@ -56,10 +72,12 @@ impl Gateway {
             // As the volume that the manifest mounts.
             Shell::Native => drop(fs::copy(config.module_file()?, "/stigg-segment/libstigg_segment.so")?),
         }
-        let text = fs::read_to_string(workspace_root().join("deploy/envoy-gateway.yaml"))?;
-        let text = variant(shell, &text)
+        let native = Some("native").filter(|_| shell == Shell::Native);
+        let variants: Vec<_> = native.into_iter().chain(variants.iter().copied()).collect();
+        let text = text("envoy-gateway.yaml", &variants)?
             .replace("webhooks.example.com", HOST)
             .replace("registry.example.com", registry.address())
+            .replace("source: main", &format!("source: {KEYS_SOURCE}"))
             .replace("\n    port: 443\n", &format!("\n    port: {}\n", WEBHOOKS.port()));
         let this = Self {
             folder,
@@ -79,8 +97,7 @@ impl Gateway {
             own.push((file, fs::read_to_string(certificates.join(file))?));
         }
         this.apply(&secret("envoy-gateway-system", "envoy", &own))?;
-        let served = [("tls.crt", this.identity.certificate.clone()), ("tls.key", this.identity.key.clone())];
-        this.apply(&secret("stigg-segment", "stigg-gateway-certificate", &served))?;
+        this.apply(&this.identity.secret("stigg-segment", "stigg-gateway-certificate"))?;
         this.apply(&json!({
             "apiVersion": "gateway.networking.k8s.io/v1",
             "kind": "GatewayClass",
@@ -100,7 +117,7 @@ impl Gateway {
                 "resource": { "type": "File", "file": { "paths": [this.resources()] } },
                 "infrastructure": { "type": "Host", "host": { "configHome": home, "dataHome": home.join("data"), "stateHome": home, "runtimeDir": home } },
             } },
-            "extensionApis": { "enableBackend": true },
+            "extensionApis": { "enableBackend": true, "enableEnvoyPatchPolicy": true },
         });
         fs::write(this.home().join("config.json"), config.to_string())?;
         Ok(this)
@@ -136,7 +153,10 @@ impl Gateway {
     pub fn run(&self) -> Result<Process> {
         let mut command: Command = tool("envoy-gateway")?;
         command.arg("server").arg("--config-path").arg(self.home().join("config.json"));
-        command.env("HOME", self.home()).envs(options().env);
+        command.env("HOME", self.home());
+        if !self.manifests.has("EnvoyPatchPolicy") {
+            command.envs(options().env);
+        }
         Process::spawn(command)
     }
 
@@ -167,6 +187,12 @@ impl Gateway {
     }
 }
 
+/// Writes the Secret's files where the variant with files mounts them; `alone` has made the folder.
+pub fn put_secrets(write_key: &str, valid: &[&str]) -> Result<()> {
+    let files = [("SEGMENT_WRITE_KEY", write_key.to_owned()), ("STIGG_WEBHOOK_SECRET", valid.join("\n"))];
+    project("/stigg-segment-secrets".as_ref(), &files.map(|(key, value)| (key.to_owned(), value)).into())
+}
+
 /// Checks the conditions of all objects, as the gateway logs them. Only a cluster gives a Gateway an address.
 fn all_accepted(log: &str) -> Result<()> {
     let statuses: Vec<_> = log.split("Got new status for ").skip(1).collect();
@@ -195,11 +221,4 @@ pub async fn segment() -> Result<Segment> {
     let authority = fs::read_to_string(segment.ca_file().context("no authority")?)?;
     fs::write("/etc/ssl/certs/ca-certificates.crt", authority)?;
     Ok(segment)
-}
-
-fn secret(namespace: &str, name: &str, data: &[(&str, String)]) -> Value {
-    let data: serde_json::Map<_, _> =
-        data.iter().map(|(key, value)| ((*key).to_owned(), Base64::encode_string(value.as_bytes()).into())).collect();
-    let metadata = json!({ "namespace": namespace, "name": name });
-    json!({ "apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "kubernetes.io/tls", "data": data })
 }

@@ -1,29 +1,29 @@
 //! Istio on deploy/istio.yaml: its own translation, on a stock Envoy.
 
 use anyhow::{Context, Result};
-use sandbox::envoy::{Envoy, Shell, workspace_root};
+use sandbox::envoy::{Envoy, Shell};
 use sandbox::segment::Segment;
 use serde_json::Value;
 use tests::attacks::cannot_be_smuggled_past;
-use tests::deployed::delivers_or_says_so_in_time;
+use tests::case_runner::hold_to;
+use tests::cases::cases;
+use tests::deployed::*;
 use tests::edge::*;
-use tests::manifests::{Manifests, every};
+use tests::manifests::{Manifests, every, text};
 use tests::translated::Translated;
 
 use crate::data::istio;
 
+const FILE: &str = "istio.yaml";
+
 /// The manifest as it is.
 pub fn shipped() -> Result<String> {
-    Ok(std::fs::read_to_string(workspace_root().join("deploy/istio.yaml"))?)
+    text(FILE, &[])
 }
 
-/// The variant with a TrafficExtension, as the comment in the manifest makes it.
-pub fn with_traffic_extension() -> Result<String> {
-    let lines = shipped()?
-        .lines()
-        .filter(|line| !line.ends_with("#plugin"))
-        .fold(String::new(), |text, line| text + line + "\n");
-    Ok(lines.replace("#extension ", ""))
+/// The variant with Gateway and HTTPRoute of the Gateway API.
+pub fn with_gateway_api() -> Result<String> {
+    text(FILE, &["gateway-api"])
 }
 
 /// The documents of a manifest, but for those of a kind.
@@ -41,16 +41,19 @@ async fn edge(manifest: &str) -> Result<Edge> {
 
 #[test]
 fn a_traffic_extension_is_the_same_as_a_wasm_plugin_and_no_variant_has_both() -> Result<()> {
-    let (plugin, extension) = (shipped()?, with_traffic_extension()?);
-    for (manifest, one, other) in
-        [(&plugin, "WasmPlugin", "TrafficExtension"), (&extension, "TrafficExtension", "WasmPlugin")]
-    {
-        let manifests = Manifests::parse(manifest)?;
-        assert!(manifests.has(one) && !manifests.has(other), "{one}");
+    let made = |manifest: &str| anyhow::Ok(istio(manifest)?.to_string().replace("~istio-translated-wasmplugin", ""));
+    for others in [&[][..], &["gateway-api"], &["sds"], &["gateway-api", "sds"]] {
+        let (plugin, extension) = (text(FILE, others)?, text(FILE, &[others, &["extension"]].concat())?);
+        for (manifest, one, other) in
+            [(&plugin, "WasmPlugin", "TrafficExtension"), (&extension, "TrafficExtension", "WasmPlugin")]
+        {
+            let manifests = Manifests::parse(manifest)?;
+            assert!(manifests.has(one) && !manifests.has(other), "{one} {others:?}");
+        }
+        assert_eq!(made(&plugin)?, made(&extension)?, "{others:?}");
     }
-    let text = |manifest: &str| anyhow::Ok(istio(manifest)?.to_string().replace("~istio-translated-wasmplugin", ""));
-    assert_eq!(text(&plugin)?, text(&extension)?);
     // Istio would run both.
+    let (plugin, extension) = (shipped()?, text(FILE, &["extension"])?);
     let lines: String =
         extension.split("\n---\n").find(|part| part.contains("kind: TrafficExtension")).context("none")?.into();
     let both = istio(&format!("{plugin}\n---\n{lines}"))?;
@@ -60,31 +63,49 @@ fn a_traffic_extension_is_the_same_as_a_wasm_plugin_and_no_variant_has_both() ->
 
 #[tokio::test]
 async fn nothing_is_smuggled_and_every_event_is_delivered_or_stigg_is_told() -> Result<()> {
-    let edge = edge(&shipped()?).await?;
-    cannot_be_smuggled_past(&edge).await?;
-    delivers_or_says_so_in_time(&edge).await
+    for manifest in [shipped()?, with_gateway_api()?] {
+        let edge = edge(&manifest).await?;
+        cannot_be_smuggled_past(&edge).await?;
+        delivers_or_says_so_in_time(&edge).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn with_the_gateway_api_every_case_has_the_same_outcome() -> Result<()> {
+    let edge = edge(&with_gateway_api()?).await?;
+    forwards_ignores_and_rejects(&edge, &[]).await?;
+    hold_to(cases()?, &edge, |_, _| Ok(())).await?;
+    takes_large_bodies(&edge).await?;
+    retries(&edge).await?;
+    bounds_a_slow_sender(&edge).await
 }
 
 #[tokio::test]
 async fn without_the_wasm_plugin_nothing_reaches_segment() -> Result<()> {
-    let without_plugin = without(&shipped()?, "WasmPlugin");
-    // Without the EnvoyFilter, a header decides. Stigg does not send it.
     let forged = "x-stigg-segment-filter: admitted\r\nstigg_mapped: true\r\nwasm.stigg_mapped: true\r\n";
-    for (manifest, forged) in [(without_plugin.clone(), forged), (without(&without_plugin, "EnvoyFilter"), "")] {
-        let edge = edge(&manifest).await?;
-        let length = format!("content-length: {}\r\n", EVENT.len());
-        for request in [
-            post(EVENT),
-            post(CATALOG_EVENT),
-            post("{"),
-            post_chunked(EVENT, 7),
-            request("POST", &(forged.to_owned() + &length), EVENT),
-        ] {
-            let reply = edge.ask(request).await?;
-            assert!(reply.status == 503 && reply.body.contains("filter_missing"), "{reply:?}");
-            assert!(reply.head.contains("content-type: application/json"), "{reply:?}");
+    for (whole, answer) in [(shipped()?, (503, "filter_missing")), (with_gateway_api()?, (500, ""))] {
+        let without_plugin = without(&whole, "WasmPlugin");
+        // Without the EnvoyFilter, a header decides. Stigg does not send it. The Gateway API then knows no other answer.
+        let bare = without(&without_plugin, "EnvoyFilter");
+        for (manifest, forged, (status, code)) in
+            [(without_plugin, forged, (503, "filter_missing")), (bare, "", answer)]
+        {
+            let edge = edge(&manifest).await?;
+            let length = format!("content-length: {}\r\n", EVENT.len());
+            for request in [
+                post(EVENT),
+                post(CATALOG_EVENT),
+                post("{"),
+                post_chunked(EVENT, 7),
+                request("POST", &(forged.to_owned() + &length), EVENT),
+            ] {
+                let reply = edge.ask(request).await?;
+                assert!(reply.status == status && reply.body.contains(code), "{reply:?}");
+                assert!(code.is_empty() || reply.head.contains("content-type: application/json"), "{reply:?}");
+            }
+            assert_eq!(edge.segment.connections(), 0);
         }
-        assert_eq!(edge.segment.connections(), 0);
     }
     Ok(())
 }

@@ -6,15 +6,13 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
-use sandbox::envoy::{Shell, workspace_root};
+use sandbox::envoy::workspace_root;
 use sandbox::process::Process;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::edge::eventually;
 use tests::manifests::Manifests;
 use tests::tools::tool;
-
-use crate::istio::with_traffic_extension;
 
 /// An API server with its etcd. Dropping it ends both.
 pub struct Kubernetes {
@@ -109,10 +107,8 @@ async fn the_api_server_accepts_every_manifest() -> Result<()> {
     kubernetes.define("istio/manifests/charts/base/files/crd-all.gen.yaml")?;
     kubernetes.define("prometheus-operator/example/prometheus-operator-crd")?;
     kubernetes.kubectl(["create", "namespace", "stigg-segment"])?;
-    let mut manifests = Manifests::for_clusters()?.0;
-    manifests.extend(Manifests::read_for(Shell::Native, "envoy-gateway.yaml")?.0);
-    manifests.extend(Manifests::parse(&with_traffic_extension()?)?.0);
-    for manifest in &manifests {
+    kubernetes.kubectl(["create", "namespace", "envoy-gateway-system"])?;
+    for manifest in &Manifests::for_clusters()?.0 {
         kubernetes.apply(manifest).with_context(|| manifest.to_string())?;
         let mut misspelt = manifest.clone();
         misspelt["misspelt"] = json!({});

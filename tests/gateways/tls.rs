@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use base64ct::{Base64, Encoding};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use serde_json::{Value, json};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
@@ -14,10 +16,9 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 /// A certificate with its key, and the authority that signed it.
 pub struct Identity {
-    /// The certificate, as PEM.
-    pub certificate: String,
-    /// Its key, as PEM.
-    pub key: String,
+    /// As PEM, like its key.
+    certificate: String,
+    key: String,
     authority: CertificateDer<'static>,
     host: String,
 }
@@ -32,6 +33,11 @@ impl Identity {
         let certificate = CertificateParams::new([host.to_owned()])?.signed_by(&key, &authority)?;
         let (certificate, key) = (certificate.pem(), key.serialize_pem());
         Ok(Self { certificate, key, authority: authority.der().clone(), host: host.to_owned() })
+    }
+
+    /// The Secret of Kubernetes with this name for it.
+    pub fn secret(&self, namespace: &str, name: &str) -> Value {
+        secret(namespace, name, &[("tls.crt", self.certificate.clone()), ("tls.key", self.key.clone())])
     }
 
     /// Starts a proxy that takes plain connections and passes them on to a gateway with this certificate. It chooses HTTP/2
@@ -69,4 +75,12 @@ impl Identity {
         });
         Ok(address)
     }
+}
+
+/// A Secret of Kubernetes for TLS.
+pub fn secret(namespace: &str, name: &str, data: &[(&str, String)]) -> Value {
+    let data: serde_json::Map<_, _> =
+        data.iter().map(|(key, value)| ((*key).to_owned(), Base64::encode_string(value.as_bytes()).into())).collect();
+    let metadata = json!({ "namespace": namespace, "name": name });
+    json!({ "apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "kubernetes.io/tls", "data": data })
 }

@@ -10,7 +10,7 @@ use tokio::io::AsyncReadExt;
 
 use crate::data::{envoy_gateway, istio};
 use crate::gateway::Gateway;
-use crate::istio::{shipped, without};
+use crate::istio::{shipped, with_gateway_api, without};
 
 #[tokio::test]
 async fn without_its_request_buffer_envoy_gateway_sends_neither_the_secret_nor_a_rejected_event() -> Result<()> {
@@ -22,7 +22,10 @@ async fn without_its_request_buffer_envoy_gateway_sends_neither_the_secret_nor_a
 
 #[tokio::test]
 async fn without_its_envoy_filter_istio_sends_neither_the_secret_nor_a_rejected_event() -> Result<()> {
-    only_the_head_of_a_rejected_event_reaches_segment(istio(&without(&shipped()?, "EnvoyFilter"))?).await
+    for manifest in [shipped()?, with_gateway_api()?] {
+        only_the_head_of_a_rejected_event_reaches_segment(istio(&without(&manifest, "EnvoyFilter"))?).await?;
+    }
+    Ok(())
 }
 
 /// Where only a header chooses the route, it is chosen before the event is read. If nothing holds the request, the head

@@ -35,10 +35,12 @@ pub const EVENT: &str = r#"{"type":"customer.payment_failed", "messageId":"m-1",
 /// An event that is not about a customer.
 pub const CATALOG_EVENT: &str = r#"{"type":"plan.created","messageId":"m-2","id":"plan-pro"}"#;
 
+/// The name of the source that the filter derives from the write key: `printf %s "$WRITE_KEY" | sha256sum`.
+pub const KEYS_SOURCE: &str = "4d471f88";
+
 /// The `messageId` of calls for an event with this id: between the two, it names the source by its write key.
 pub fn message_id(stiggs: &str) -> String {
-    // `printf %s "$WRITE_KEY" | sha256sum`
-    format!("stigg-4d471f88-{stiggs}")
+    format!("stigg-{KEYS_SOURCE}-{stiggs}")
 }
 
 /// The module's configuration.

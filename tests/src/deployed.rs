@@ -1,11 +1,15 @@
 //! What every deployment does, whichever gateway runs it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use sandbox::segment::Behaviour;
+use sandbox::stigg::Webhook;
 use serde_json::Value;
+use tokio::task::JoinHandle;
 
 use crate::edge::*;
 
@@ -94,5 +98,57 @@ pub async fn bounds_a_slow_sender(edge: &Edge) -> Result<()> {
     slow.send(&whole[..whole.len() - 1]).await?;
     assert_eq!(slow.response().await?.status, 408);
     assert!(begin.elapsed() < Duration::from_secs(15), "{:?}", begin.elapsed());
+    Ok(())
+}
+
+/// Both secrets change under load, without a failed request. `change` replaces the write key and the valid webhook secrets, of
+/// which the newest comes first; before, there are [`WRITE_KEY`] and [`SECRET`].
+pub async fn rotates_secrets(edge: Edge, change: impl Fn(&str, &[&str]) -> Result<()>) -> Result<()> {
+    const NEW_SECRET: &str = "whsec-next-91c0";
+    const NEW_KEY: &str = "wkABCDEFGHIJKLMNOPQRSTUVWXYZ0123";
+    let edge = Arc::new(edge);
+    let send = async |edge: &Edge, secret| {
+        anyhow::Ok(Webhook::new(EVENT).secret(secret).send(&edge.envoy.url(PATH)).await?.status)
+    };
+    for (secret, status) in [(SECRET, 200), (NEW_SECRET, 401), ("", 401), ("-", 401)] {
+        assert_eq!(send(&edge, secret).await?, status, "{secret}");
+    }
+    let (uses_new, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let load: JoinHandle<Result<()>> = tokio::spawn({
+        let (edge, uses_new, answered) = (edge.clone(), uses_new.clone(), answered.clone());
+        async move {
+            loop {
+                let secret = if uses_new.load(Relaxed) { NEW_SECRET } else { SECRET };
+                let status = send(&edge, secret).await?;
+                ensure!(status == 200, "{status} after {} answers", answered.load(Relaxed));
+                answered.fetch_add(1, Relaxed);
+            }
+        }
+    });
+    let some_more = async || {
+        let enough = answered.load(Relaxed) + 50;
+        eventually("50 more answers", async || Ok(answered.load(Relaxed) >= enough || load.is_finished())).await
+    };
+    some_more().await?;
+    change(WRITE_KEY, &[NEW_SECRET, SECRET])?;
+    eventually("the new secret is valid", async || Ok(send(&edge, NEW_SECRET).await? == 200)).await?;
+    some_more().await?;
+    uses_new.store(true, Relaxed); // Stigg uses it from now on
+    some_more().await?;
+    change(NEW_KEY, &[NEW_SECRET])?;
+    let last_key = || edge.segment.calls().last().and_then(|call| call.write_key.clone());
+    let new_key = async || Ok(last_key().as_deref() == Some(NEW_KEY) || load.is_finished());
+    eventually("the new write key is used", new_key).await?;
+    eventually("the old secret is rejected", async || Ok(send(&edge, SECRET).await? == 401)).await?;
+    some_more().await?;
+    assert!(!load.is_finished(), "a request failed: {:?}", load.await);
+    load.abort();
+    for call in edge.segment.calls() {
+        assert!(call.write_key.as_deref().is_some_and(|key| [WRITE_KEY, NEW_KEY].contains(&key)), "{call:?}");
+    }
+    let dump = edge.envoy.admin_get("/config_dump").await?;
+    for secret in [SECRET, NEW_SECRET, WRITE_KEY, NEW_KEY, "d2tBQkNE"] {
+        assert!(!dump.contains(secret) && !edge.envoy.log().contains(secret), "{secret} shows");
+    }
     Ok(())
 }

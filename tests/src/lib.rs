@@ -18,3 +18,4 @@ pub mod run_envoy;
 pub mod skip;
 pub mod tools;
 pub mod translated;
+pub mod volume;

@@ -1,7 +1,9 @@
 //! The manifests of deploy/, as kubectl, helm and docker compose read them.
 
+use std::process::Command;
+
 use anyhow::{Context, Result, ensure};
-use sandbox::envoy::{Shell, variant, workspace_root};
+use sandbox::envoy::{Shell, workspace_root};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -25,6 +27,37 @@ pub const RENDERINGS: [&[&str]; 5] = [
     &["serviceMonitor.enabled=true", "prometheusRule.enabled=true", "prometheusRule.labels.release=prometheus"],
 ];
 
+/// The variants of deploy/istio.yaml.
+pub const ISTIO_VARIANTS: [&str; 3] = ["extension", "gateway-api", "sds"];
+
+/// The variants of manifests, alone and together.
+const VARIANTS: [(&str, &[&str]); 7] = [
+    ("envoy-gateway.yaml", &["native"]),
+    ("envoy-gateway.yaml", &["sds"]),
+    ("envoy-gateway.yaml", &["native", "sds"]),
+    ("istio.yaml", &["extension"]),
+    ("istio.yaml", &["gateway-api"]),
+    ("istio.yaml", &["sds"]),
+    ("istio.yaml", &ISTIO_VARIANTS),
+];
+
+/// The text of a file of deploy/ with some of its variants, made by the commands in its comment.
+pub fn text(file: &str, variants: &[&str]) -> Result<String> {
+    let path = workspace_root().join("deploy").join(file);
+    let whole = std::fs::read_to_string(&path)?;
+    let mut sed = Command::new("sed");
+    for variant in variants {
+        let command = format!("#   sed -e 's/#{variant} //'");
+        let line = whole.lines().find(|line| line.starts_with(&command)).with_context(|| command.clone())?;
+        for expression in line.split('\'').skip(1).step_by(2) {
+            sed.args(["-e", expression]);
+        }
+    }
+    let output = sed.args(["-e", ""]).arg(path).output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?)
+}
+
 /// The documents of a file.
 #[derive(Debug)]
 pub struct Manifests(pub Vec<Value>);
@@ -35,10 +68,14 @@ impl Manifests {
         Self::parse(&std::fs::read_to_string(workspace_root().join("deploy").join(file))?).context(file.to_owned())
     }
 
+    /// A file of deploy/ with some of its variants.
+    pub fn variant(file: &str, variants: &[&str]) -> Result<Self> {
+        Self::parse(&text(file, variants)?).with_context(|| format!("{file} {variants:?}"))
+    }
+
     /// The variant of a file of deploy/ for a shell.
     pub fn read_for(shell: Shell, file: &str) -> Result<Self> {
-        let text = std::fs::read_to_string(workspace_root().join("deploy").join(file))?;
-        Self::parse(&variant(shell, &text)).context(file.to_owned())
+        Self::variant(file, if shell == Shell::Native { &["native"] } else { &[] })
     }
 
     /// The chart, as helm renders it with these values: `tls.secretName=certificate`. They can replace the [`SOURCE`].
@@ -48,8 +85,8 @@ impl Manifests {
         Self::parse(&tools::run("helm", chart)?).with_context(|| format!("with {values}"))
     }
 
-    /// All manifests for a cluster in deploy/, and the chart in each of [`RENDERINGS`]. Other YAML files have documents
-    /// without `apiVersion` and `kind`.
+    /// All manifests for a cluster in deploy/, with their variants, and the chart in each of [`RENDERINGS`]. Other YAML
+    /// files have documents without `apiVersion` and `kind`.
     pub fn for_clusters() -> Result<Self> {
         let mut manifests = Vec::new();
         for entry in std::fs::read_dir(workspace_root().join("deploy"))? {
@@ -62,8 +99,9 @@ impl Manifests {
                 }
             }
         }
-        for values in RENDERINGS {
-            let rendered = Self::chart(values)?.0;
+        let variants = VARIANTS.iter().map(|(file, variants)| Self::variant(file, variants));
+        for rendered in variants.chain(RENDERINGS.map(Self::chart)) {
+            let rendered = rendered?.0;
             let new: Vec<_> = rendered.into_iter().filter(|manifest| !manifests.contains(manifest)).collect();
             manifests.extend(new);
         }

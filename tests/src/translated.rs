@@ -18,6 +18,11 @@ impl Translated {
         Self::read("istio")
     }
 
+    /// What is kept of Istio's for the manifest with all its variants.
+    pub fn by_istio_with_variants() -> Result<Self> {
+        Self::read("istio-variants")
+    }
+
     /// What is kept of Envoy Gateway's.
     pub fn by_envoy_gateway(shell: Shell) -> Result<Self> {
         Self::read(if shell == Shell::Native { "envoy-gateway-native" } else { "envoy-gateway" })
@@ -109,6 +114,7 @@ impl Translated {
         }
 
         let whole = json!({
+            "node": { "id": "test", "cluster": "test" },
             "admin": { "address": { "socket_address": { "address": "0.0.0.0", "port_value": 0 } } },
             "static_resources": { "listeners": [listener], "clusters": [cluster] },
         });
