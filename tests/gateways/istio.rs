@@ -1,7 +1,9 @@
 //! Istio on deploy/istio.yaml: its own translation, on a stock Envoy.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result};
-use sandbox::envoy::{Envoy, Shell};
+use sandbox::envoy::{Config, Envoy, Options, Shell};
 use sandbox::segment::Segment;
 use serde_json::Value;
 use tests::attacks::cannot_be_smuggled_past;
@@ -12,6 +14,7 @@ use tests::edge::*;
 use tests::manifests::{Manifests, every, text};
 use tests::translated::Translated;
 
+use crate::changes::{parts, without as leave_out};
 use crate::data::istio;
 
 const FILE: &str = "istio.yaml";
@@ -130,5 +133,54 @@ fn without_the_annotation_istio_tells_segment_about_the_mesh() -> Result<()> {
     let skips = |made: &Value| every(made, "skip_external_clusters").contains(&&Value::Bool(true));
     assert!(skips(&istio(&shipped()?)?));
     assert!(!skips(&istio(&shipped()?.replace("IN_MESH", "UNDEFINED"))?));
+    Ok(())
+}
+
+/// In the variant with files, Envoy puts the secrets into headers. A sender who knows these headers gains nothing, also if
+/// any one part of the EnvoyFilter is missing.
+#[tokio::test]
+async fn nobody_brings_a_secret_along() -> Result<()> {
+    let manifests = Manifests::variant(FILE, &["sds"])?;
+    let folder = tempfile::tempdir()?;
+    let here = |text: &str| text.replace("/etc/stigg-segment", folder.path().to_str().unwrap_or_default());
+    let files = manifests.the("ConfigMap")?["data"].as_object().context("no data")?.iter();
+    let files = files.map(|(name, text)| (format!("sds/{name}"), here(text.as_str().unwrap_or_default())));
+    let secrets =
+        [("SEGMENT_WRITE_KEY", WRITE_KEY), ("STIGG_WEBHOOK_SECRET", SECRET), ("STIGG_WEBHOOK_SECRET_PREVIOUS", SECRET)];
+    let secrets = secrets.into_iter().map(|(name, text)| (format!("secrets/{name}"), text.to_owned()));
+    for (file, text) in files.chain(secrets) {
+        let file = folder.path().join(file);
+        std::fs::create_dir_all(file.parent().context("a folder")?)?;
+        std::fs::write(file, text)?;
+    }
+    let filter = manifests.the("EnvoyFilter")?;
+    let mut paths = vec![];
+    parts(&filter["spec"]["configPatches"], "/spec/configPatches", &mut paths);
+    let (mut seen, mut works) = (BTreeSet::new(), 0);
+    for path in [None].into_iter().chain(paths.iter().map(Some)) {
+        let object = path.map_or(Ok(filter.clone()), |path| leave_out(filter, path))?;
+        let others = manifests.0.iter().filter(|other| other["kind"] != "EnvoyFilter");
+        let text = others.chain([&object]).map(Value::to_string).collect::<Vec<_>>().join("\n---\n");
+        // Istio or Envoy rejects some of them.
+        let Ok(made) = istio(&text) else { continue };
+        if !seen.insert(made.to_string()) {
+            continue;
+        }
+        let segment = Segment::start().await?;
+        let config = Translated(made).config(Shell::Wasm, &segment)?.to_string();
+        let Ok(envoy) = Envoy::start(Config::from_yaml(&here(&config))?, Options::default()).await else { continue };
+        let edge = Edge { envoy, segment };
+        let headers = ["x-stigg-secret", "x-stigg-secret-previous", "x-segment-write-key"];
+        let forged: String = headers.iter().map(|name| format!("{name}: forged\r\n")).collect();
+        let forged = request("POST", &format!("{forged}content-length: {}\r\n", EVENT.len()), EVENT);
+        let reply = edge.ask(forged.replace(SECRET, "forged")).await?;
+        assert!(reply.status >= 400, "without {path:?}: {reply:?}");
+        assert_eq!(edge.segment.connections(), 0, "without {path:?}");
+        let _ = edge.ask(forged).await;
+        let calls = edge.segment.calls();
+        assert!(calls.iter().all(|call| call.write_key.as_deref() == Some(WRITE_KEY)), "without {path:?}: {calls:?}");
+        works += usize::from(!calls.is_empty());
+    }
+    assert!(seen.len() > 50 && works > 10, "{} {works}", seen.len());
     Ok(())
 }
