@@ -6,7 +6,7 @@ use crate::reply::Reply;
 #[path = "../../../src/mapping.rs"]
 mod real;
 
-pub use real::{Call, Choices, EventTypes, Place};
+pub use real::{Call, Choices, EventTypes};
 
 /// The parts of the benchmark's events that decide on the call.
 const EVENT: &[u8] = br#"{
