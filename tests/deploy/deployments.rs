@@ -185,6 +185,30 @@ fn the_page_says_what_the_gateways_make() -> Result<()> {
     Ok(())
 }
 
+/// With the Gateway API, Istio makes the same of the manifest, but for names, and for how it rewrites the path.
+#[test]
+fn the_variants_for_istio_have_the_same_routes() -> Result<()> {
+    let routes = |made: &Translated| {
+        let mut routes = every(&made.0["routes"], "routes")[0].clone();
+        for route in routes.as_array_mut().into_iter().flatten() {
+            for other in ["name", "decorator", "metadata"] {
+                route[other] = Value::Null;
+            }
+            route["match"]["case_sensitive"] = Value::Null;
+            if route["route"].is_object() {
+                for other in ["prefix_rewrite", "regex_rewrite", "cluster_not_found_response_code"] {
+                    route["route"][other] = Value::Null;
+                }
+            }
+        }
+        routes
+    };
+    let (istio, variants) = (Translated::by_istio()?, Translated::by_istio_with_variants()?);
+    assert_eq!(routes(&istio), routes(&variants));
+    assert_eq!(istio.0["clusters"], variants.0["clusters"]);
+    Ok(())
+}
+
 async fn envoy_gateway_does_its_job(shell: Shell) -> Result<()> {
     let manifests = Manifests::read_for(shell, "envoy-gateway.yaml")?;
     let proxy = &manifests.the("EnvoyProxy")?["spec"]["provider"]["kubernetes"]["envoyDeployment"]["container"];

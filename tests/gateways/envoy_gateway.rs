@@ -11,6 +11,7 @@ use tests::edge::*;
 
 use crate::changes::Load;
 use crate::gateway::{Gateway, put_secrets, segment};
+use crate::tls::secret;
 
 async fn does_its_job(shell: Shell) -> Result<()> {
     let edge = Gateway::prepare(shell).await?.edge().await?;
@@ -88,4 +89,48 @@ async fn without_what_reads_the_files_every_webhook_is_rejected() -> Result<()> 
     put_secrets(WRITE_KEY, &[])?;
     load.rejected(500).await?;
     load.check(&segment)
+}
+
+/// Why no variant lets the gateway verify webhooks: without its policy, it would accept everyone.
+#[tokio::test]
+async fn a_gateway_that_verifies_webhooks_itself_is_open_without_its_policy() -> Result<()> {
+    let mut gateway = Gateway::prepare(Shell::Wasm).await?;
+    let policies = gateway.manifests.0.iter_mut().filter(|object| object["kind"] == "EnvoyExtensionPolicy");
+    policies.for_each(|policy| policy["spec"]["wasm"][0]["config"]["webhook_secret"] = json!("unverified"));
+    let keys =
+        secret("stigg-segment", "keys", &[("current", SECRET.to_owned()), ("previous", PREVIOUS_SECRET.to_owned())]);
+    let verifies = json!({
+        "apiVersion": "gateway.envoyproxy.io/v1alpha1",
+        "kind": "SecurityPolicy",
+        "metadata": { "name": "stigg-segment", "namespace": "stigg-segment" },
+        "spec": {
+            "targetRefs": gateway.manifests.the("EnvoyExtensionPolicy")?["spec"]["targetRefs"],
+            "apiKeyAuth": {
+                "credentialRefs": [{ "name": "keys" }],
+                "extractFrom": [{ "headers": ["Stigg-Webhooks-Secret"] }],
+                "sanitize": true,
+            },
+        },
+    });
+    let segment = segment().await?;
+    let process = gateway.run()?;
+    process.log().line(|line| line.contains("Watching path added")).await; // it sees no change before
+    gateway.apply(&keys)?;
+    gateway.apply(&verifies)?;
+    gateway.manifests.0.iter().try_for_each(|object| gateway.apply(object))?;
+    let proxy = gateway.proxy().await?;
+    let takes = async |secret: &'static str| {
+        let mut connection = Connection::open(proxy).await?;
+        connection.send(post(EVENT).replace(SECRET, secret)).await?;
+        anyhow::Ok(connection.response().await?.status)
+    };
+    for (sent, status) in [(SECRET, 200), (PREVIOUS_SECRET, 200), ("wrong", 401)] {
+        let answered = async || Ok(takes(sent).await.is_ok_and(|answered| answered == status));
+        eventually(sent, answered).await.with_context(|| process.log().tail())?;
+    }
+    segment.clear();
+    gateway.delete(&verifies)?;
+    eventually("it is open", async || Ok(takes("wrong").await? == 200)).await?;
+    assert_eq!(segment.calls().len(), 1);
+    Ok(())
 }
