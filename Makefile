@@ -124,7 +124,7 @@ test: build native panicking yardsticks tools $(patsubst %,$(COPY),$(shell uname
 	@nice cargo test $(SECOND_HOST) --no-run & built=$$!; cargo test --workspace || { kill $$built 2> /dev/null; exit 1; }; wait $$built
 	@cargo test $(SECOND_HOST)
 
-test-omissions: build envoy ## leave out each node of envoy.yaml in turn, and change each value: Envoy rejects it, or it fails closed
+test-omissions: build envoy ## leave out each node of envoy.yaml and of its variants in turn, and change each value: Envoy rejects it, or it fails closed
 	@ALL_OMISSIONS=1 cargo test --quiet --package tests --test envoy omissions -- --nocapture --test-threads 1
 
 test-arm64: build portable ## run the table of cases, the hostile requests and the end-to-end tests on an arm64 Envoy, which qemu runs

@@ -22,7 +22,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types:
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// A folder in place of /etc/envoy, with the files of deploy/sds.
-fn etc_envoy() -> Result<TempDir> {
+pub fn etc_envoy() -> Result<TempDir> {
     let etc = tempfile::tempdir()?;
     for folder in ["sds", "certs", "secrets"] {
         std::fs::create_dir(etc.path().join(folder))?;
@@ -39,7 +39,7 @@ fn below(etc: &TempDir, text: &str) -> String {
 }
 
 /// Replaces a file by a rename, as Envoy requires.
-fn replace(folder: &Path, file: &str, content: &str) -> Result<()> {
+pub fn replace(folder: &Path, file: &str, content: &str) -> Result<()> {
     let new = folder.join(format!(".{file}"));
     std::fs::write(&new, content)?;
     Ok(std::fs::rename(new, folder.join(file))?)
@@ -47,13 +47,13 @@ fn replace(folder: &Path, file: &str, content: &str) -> Result<()> {
 
 /// The expressions that the first comment of envoy.yaml gives for its variants.
 const TLS: &[&str] = &["s/#tls //"];
-const SDS: &[&str] = &["s/#sds //", "/#env/d"];
-const GLOBAL: &[&str] = &["s/#global //"];
+pub const SDS: &[&str] = &["s/#sds //", "/#env/d"];
+pub const GLOBAL: &[&str] = &["s/#global //"];
 const NATIVE: &[&str] = &["s/#native //", "/#wasm$/d"];
 const IPV6: &[&str] = &["s/#ipv6 //", "/#ipv4$/d"];
 
 /// envoy.yaml after the sed commands for these variants.
-fn rendered(variants: &[&[&str]], etc: &TempDir) -> Result<Config> {
+pub fn rendered(variants: &[&[&str]], etc: &TempDir) -> Result<Config> {
     let shipped = std::fs::read_to_string(workspace_root().join("envoy.yaml"))?;
     let mut sed = Command::new("sed");
     sed.args(["-e", ""]);

@@ -10,6 +10,7 @@ pub mod existing;
 pub mod fixtures;
 pub mod guard;
 pub mod manifests;
+pub mod openings;
 pub mod outcome;
 pub mod pages;
 pub mod reference;
