@@ -102,12 +102,19 @@ fn said(command: &mut Command) -> Result<String> {
 #[tokio::test]
 async fn the_api_server_accepts_every_manifest() -> Result<()> {
     let kubernetes = Kubernetes::start().await?;
-    // The first one holds the Gateway API too.
+    kubernetes.kubectl(["create", "namespace", "stigg-segment"])?;
+    kubernetes.kubectl(["create", "namespace", "envoy-gateway-system"])?;
+    // Istio needs nothing experimental of the Gateway API.
+    for kinds in ["gateways", "httproutes"] {
+        kubernetes.define(&format!("gateway-api/config/crd/standard/gateway.networking.k8s.io_{kinds}.yaml"))?;
+    }
+    let with_gateway_api = Manifests::variant("istio.yaml", &["gateway-api"])?;
+    kubernetes.apply(with_gateway_api.the("Gateway")?)?;
+    kubernetes.apply(with_gateway_api.the("HTTPRoute")?)?;
+    // Envoy Gateway's hold the experimental Gateway API.
     kubernetes.define("envoy-gateway/charts/gateway-helm/charts/crds/crds")?;
     kubernetes.define("istio/manifests/charts/base/files/crd-all.gen.yaml")?;
     kubernetes.define("prometheus-operator/example/prometheus-operator-crd")?;
-    kubernetes.kubectl(["create", "namespace", "stigg-segment"])?;
-    kubernetes.kubectl(["create", "namespace", "envoy-gateway-system"])?;
     for manifest in &Manifests::for_clusters()?.0 {
         kubernetes.apply(manifest).with_context(|| manifest.to_string())?;
         let mut misspelt = manifest.clone();
