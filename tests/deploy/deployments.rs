@@ -210,6 +210,9 @@ fn the_variants_for_istio_have_the_same_routes() -> Result<()> {
 }
 
 async fn envoy_gateway_does_its_job(shell: Shell) -> Result<()> {
+    if is_too_old((1, 39), "the objects of Envoy Gateway 1.9").await? {
+        return Ok(());
+    }
     let manifests = Manifests::read_for(shell, "envoy-gateway.yaml")?;
     let proxy = &manifests.the("EnvoyProxy")?["spec"]["provider"]["kubernetes"]["envoyDeployment"]["container"];
     let segment = Segment::start().await?;
