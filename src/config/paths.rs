@@ -23,7 +23,8 @@ pub fn check(path: &str) -> Result<(), &'static str> {
 
 /// The byte that two hexadecimal digits encode.
 fn decoded(text: &str) -> Option<u8> {
-    text.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok())
+    let digits = text.get(..2).filter(|digits| !digits.starts_with('+'))?; // Rust reads a sign as well
+    u8::from_str_radix(digits, 16).ok()
 }
 
 /// Why an encoded byte does not stay encoded.

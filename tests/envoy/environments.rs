@@ -257,6 +257,7 @@ async fn a_path_is_accepted_if_and_only_if_envoy_leaves_it_as_it_is() -> Result<
         "/a%",
         "/a%2",
         "/a%zz",
+        "/a%+0",
         "/a%00",
         "/a%0A",
         "/a%7f",

@@ -4,6 +4,8 @@ use std::env::VarError;
 
 use stigg_segment::config::Config;
 
+use super::json::unit;
+
 /// Panics if [`Config::parse`] panics, if a message has more than one line, or if a message depends on a secret. Returns
 /// whether the configuration is valid.
 pub fn check(json: &[u8]) -> bool {
@@ -139,8 +141,8 @@ fn string_end(json: &[u8], start: usize) -> usize {
 fn change_letters(string: &mut [u8]) {
     let mut at = 0;
     while let Some(byte) = string.get(at).copied() {
-        let escaped = string.get(at..at + 6).filter(|escape| escape.starts_with(b"\\u"));
-        let code = escaped.and_then(|escape| u8::from_str_radix(str::from_utf8(&escape[2..]).ok()?, 16).ok());
+        let escaped = string.get(at..at + 6).and_then(|escape| unit(str::from_utf8(escape).ok()?));
+        let code = escaped.and_then(|unit| u8::try_from(unit).ok());
         match (byte, code) {
             (b'\\', Some(code)) => string[at + 2..at + 6].copy_from_slice(format!("{:04x}", next(code)).as_bytes()),
             (b'\\', None) => {}

@@ -162,6 +162,7 @@ fn without_lone_surrogates(string: &str) -> String {
 }
 
 /// The UTF-16 code unit of the `\u` escape at the start, if there is one.
-fn unit(text: &str) -> Option<u32> {
-    u32::from_str_radix(text.strip_prefix("\\u")?.get(..4)?, 16).ok()
+pub(crate) fn unit(text: &str) -> Option<u32> {
+    let digits = text.strip_prefix("\\u")?.get(..4).filter(|digits| !digits.starts_with('+'))?; // Rust reads a sign as well
+    u32::from_str_radix(digits, 16).ok()
 }
