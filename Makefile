@@ -12,12 +12,16 @@ TYPOS := target/typos-$(TYPOS_VERSION)/bin/typos
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+# The modules name source files of their dependencies and of Rust. These names are the same wherever Cargo and Rust are.
+RUST_SOURCES = $(shell rustc --print sysroot)/lib/rustlib/src/rust=/rustc/$(shell rustc -vV | sed -n 's/^commit-hash: //p')
+ANYWHERE = --config 'target."cfg(all())".rustflags = ["--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo", "--remap-path-prefix=$(RUST_SOURCES)"]'
+
 build: rust ## build the filter: target/wasm32-wasip1/release/stigg_segment.wasm
 	@# Only here: Cargo gives a library that is a cdylib too one file name, whatever profile it is built for.
-	@cargo rustc --release --target $(TARGET) --lib --crate-type cdylib
+	@cargo rustc $(ANYWHERE) --release --target $(TARGET) --lib --crate-type cdylib
 
 native: rust ## build the filter as a dynamic module of Envoy: target/native/libstigg_segment.so
-	@cargo rustc --profile native --package stigg-segment-native --lib --crate-type cdylib
+	@cargo rustc $(ANYWHERE) --profile native --package stigg-segment-native --lib --crate-type cdylib
 	@# Envoy looks for this name. A new file, since one that Envoy has loaded must not change.
 	@cp target/native/libstigg_segment_native.so $(NATIVE).new && mv $(NATIVE).new $(NATIVE)
 
@@ -26,7 +30,7 @@ portable: rust ## build the dynamic module for other machines too: target/portab
 	@tests/tools zig
 	@rustup --quiet target add $(PROCESSORS:%=%-unknown-linux-gnu)
 	@for processor in $(PROCESSORS); do \
-	  PATH="$(CURDIR)/target/tools/zig/bin:$$PATH" cargo zigbuild --profile native --package stigg-segment-native \
+	  PATH="$(CURDIR)/target/tools/zig/bin:$$PATH" cargo zigbuild $(ANYWHERE) --profile native --package stigg-segment-native \
 	    --target $$processor-unknown-linux-gnu.2.31 --target-dir target/portable && \
 	  mkdir -p target/portable/$$processor && rm -f target/portable/$$processor/libstigg_segment.so && \
 	  cp target/portable/$$processor-unknown-linux-gnu/native/libstigg_segment_native.so target/portable/$$processor/libstigg_segment.so \

@@ -46,22 +46,41 @@ fn done(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// Lets a command run with another home, where Cargo unpacks the sources again that it has fetched. Rust stays where it is.
+fn move_home(command: &mut Command, home: &Path) -> Result<()> {
+    let old = |variable: &str, default: &str| -> Result<PathBuf> {
+        let in_home = || std::env::home_dir().map(|home| home.join(default));
+        std::env::var_os(variable).map(PathBuf::from).or_else(in_home).context("no home")
+    };
+    let registry = home.join("a cargo/registry");
+    std::fs::create_dir_all(&registry)?;
+    for fetched in ["cache", "index"] {
+        std::os::unix::fs::symlink(
+            old("CARGO_HOME", ".cargo")?.join("registry").join(fetched),
+            registry.join(fetched),
+        )?;
+    }
+    command.env("RUSTUP_HOME", old("RUSTUP_HOME", ".rustup")?);
+    command.env("HOME", home).env("CARGO_HOME", home.join("a cargo"));
+    Ok(())
+}
+
 #[test]
-fn two_clones_in_different_folders_give_the_same_bytes() -> Result<()> {
+fn two_clones_in_different_folders_and_homes_give_the_same_bytes() -> Result<()> {
     let temporary = tempfile::tempdir_in(workspace_root().join("target"))?;
     let mut releases = Vec::new();
-    for name in ["a", "in/another folder"] {
+    for (name, home) in [("a", None), ("in/another folder", Some("home"))] {
         let clone = temporary.path().join(name);
         done(Command::new("git").args(["clone", "--quiet"]).arg(workspace_root()).arg(&clone))?;
         // Tools are no part of what is built.
         std::fs::create_dir(clone.join("target"))?;
         std::os::unix::fs::symlink(workspace_root().join("target/tools"), clone.join("target/tools"))?;
-        done(
-            Command::new("make")
-                .args(["--no-print-directory", "dist"])
-                .current_dir(&clone)
-                .env_remove("CARGO_TARGET_DIR"),
-        )?;
+        let mut make = Command::new("make");
+        make.args(["--no-print-directory", "dist"]).current_dir(&clone).env_remove("CARGO_TARGET_DIR");
+        if let Some(home) = home {
+            move_home(&mut make, &temporary.path().join(home))?;
+        }
+        done(&mut make)?;
         releases.push(files(&clone.join("target/dist"))?);
         // No file that the build made is left where git would find it.
         let status = Command::new("git").args(["status", "--porcelain"]).current_dir(&clone).output()?;
@@ -73,6 +92,14 @@ fn two_clones_in_different_folders_give_the_same_bytes() -> Result<()> {
     let differ: Vec<_> =
         one.iter().filter(|(name, content)| another[*name] != **content).map(|(name, _)| name).collect();
     assert!(differ.is_empty(), "{differ:?} differ");
+    // Both clones have Rust from the same folder.
+    let rust = tests::tools::run("rustc", ["--print", "sysroot"])?;
+    for (name, content) in one {
+        assert!(
+            !content.windows(rust.trim().len()).any(|part| part == rust.trim().as_bytes()),
+            "{name:?} names {rust}"
+        );
+    }
     Ok(())
 }
 
