@@ -163,6 +163,7 @@ lint: rust $(TYPOS) ## check format, lints, documentation and spelling
 	@cargo fmt --all --check && rustfmt --check --edition 2024 deploy/copy.rs
 	@cargo clippy --quiet --workspace --all-targets -- --deny warnings
 	@cargo fmt --check --manifest-path tests/second_host/Cargo.toml
+	@cargo clippy $(SECOND_HOST) --all-targets -- --deny warnings
 	@cargo fmt --check --manifest-path fuzz/Cargo.toml
 	@cargo clippy --quiet --release --target $(TARGET) --lib --package stigg-segment-filter --package noop --package edits -- --deny warnings
 	@RUSTDOCFLAGS="--deny warnings" cargo doc --quiet --no-deps --workspace

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use second_host::cases::{ENVIRONMENT, cases, configuration};
 use second_host::fixtures::repository;
 use second_host::fresh::fresh;
