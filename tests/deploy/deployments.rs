@@ -275,7 +275,7 @@ fn modules() -> Result<TempDir> {
     };
     let wasm = Config::shipped()?.module_file()?;
     image::write_modules(&wasm, &[processor], &crate::image::ORIGIN, layout.path())?;
-    crate::image::unpack(layout.path(), folder.path())?;
+    tests::layout::unpack(layout.path(), folder.path())?;
     Ok(folder)
 }
 

@@ -1,8 +1,9 @@
-//! The chart on a real API server: Helm installs, changes and removes it. `kubernetes.rs` applies every rendering.
+//! The chart of the release on a real API server: Helm installs, changes and removes it. `kubernetes.rs` applies every rendering.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use tests::tools::tool;
 
+use crate::gateway::dist;
 use crate::kubernetes::Kubernetes;
 
 #[tokio::test]
@@ -21,7 +22,9 @@ async fn helm_installs_upgrades_rolls_back_and_uninstalls_the_chart() -> Result<
             ["get", "deployment/stigg-segment", "--namespace=stigg-segment", "--output=jsonpath={.spec.replicas}"];
         cluster.kubectl(there)
     };
-    let install = ["upgrade", "--install", "stigg-segment", "deploy/chart", "--set", "source=production"];
+    let chart = dist(concat!("stigg-segment-filter-", env!("CARGO_PKG_VERSION"), ".tgz"));
+    let chart = chart.to_str().context("no UTF-8")?;
+    let install = ["upgrade", "--install", "stigg-segment", chart, "--set", "source=production"];
     let notes = helm(&install)?;
     assert!(notes.contains("/webhooks/stigg") && notes.contains("Secret stigg-segment must be"), "{notes}");
     assert_eq!(replicas()?, "2");

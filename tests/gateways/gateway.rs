@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use sandbox::envoy::{Config, Envoy, Shell, locate};
-use sandbox::image;
+use sandbox::envoy::{Envoy, Shell, locate, workspace_root};
 use sandbox::process::Process;
 use sandbox::segment::{Options, Segment};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::cases::KEYS_SOURCE;
 use tests::edge::*;
+use tests::layout::unpack;
 use tests::manifests::{Manifests, text};
 use tests::registry::Registry;
 use tests::tools::tool;
@@ -24,6 +24,12 @@ use crate::tls::{Identity, secret};
 /// The host name that takes webhooks; `alone` makes it known.
 pub const HOST: &str = "edge";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What `make dist` has written, which users install.
+pub fn dist(file: &str) -> PathBuf {
+    workspace_root().join("target/dist").join(file)
+}
+
 /// Where Envoy takes webhooks: not on port 443, where the stand-in for Segment is.
 const WEBHOOKS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 10_443);
 
@@ -60,18 +66,15 @@ impl Gateway {
         ensure!(std::env::var_os("ALONE").is_some(), "run it by `make test-gateways`");
         let registry = Registry::start()?;
         let folder = tempfile::tempdir()?;
-        let config = Config::shipped_with(shell)?;
-        let mut digest = String::new();
         match shell {
             Shell::Wasm => {
-                let layout = folder.path().join("image");
-                let origin = image::Origin { version: VERSION, source: None, revision: None };
-                digest = image::write(&config.module_file()?, &origin, &layout)?;
-                registry.push(&layout, &format!("stigg-segment-filter:{VERSION}"))?;
+                registry.push(&dist("images/stigg-segment-filter"), &format!("stigg-segment-filter:{VERSION}"))?
             }
             // As the volume that the manifest mounts.
-            Shell::Native => drop(fs::copy(config.module_file()?, "/stigg-segment/libstigg_segment.so")?),
+            Shell::Native => unpack(&dist("images/stigg-segment-filter-modules"), Path::new("/stigg-segment"))?,
         }
+        let images = fs::read_to_string(dist("IMAGES"))?;
+        let listed = images.lines().find_map(|line| line.strip_suffix("  registry.example.com/stigg-segment-filter"));
         let native = Some("native").filter(|_| shell == Shell::Native);
         let variants: Vec<_> = native.into_iter().chain(variants.iter().copied()).collect();
         let text = text("envoy-gateway.yaml", &variants)?
@@ -81,7 +84,7 @@ impl Gateway {
             .replace("\n    port: 443\n", &format!("\n    port: {}\n", WEBHOOKS.port()));
         let this = Self {
             folder,
-            digest,
+            digest: format!("sha256:{}", listed.context("no digest")?),
             identity: Identity::of(HOST)?,
             registry: Some(registry),
             manifests: Manifests::parse(&text)?,

@@ -9,6 +9,7 @@ pub mod edge;
 pub mod existing;
 pub mod fixtures;
 pub mod guard;
+pub mod layout;
 pub mod manifests;
 pub mod openings;
 pub mod outcome;
