@@ -79,8 +79,8 @@ sbom: rust
 # in front, as its tag has.
 push sign publish notes: override VERSION := $(VERSION:v%=%)
 push sign: export REGISTRY_AUTH_FILE := $(HOME)/.docker/config.json
-NOTES = awk -v version='\#\# [$(VERSION)]' '/^\#\# / { if (found) exit; found = index($$0, version) == 1; next } \
-  found && (NF || any) { print; any = 1 } END { if (!any) { print "CHANGELOG.md has nothing about " version > "/dev/stderr"; exit 1 } }' CHANGELOG.md
+NOTES = awk -v version='\#\# [$(VERSION)]' -v at='$(REPOSITORY)/blob/v$(VERSION)' '/^\#\# / { if (found) exit; found = index($$0, version) == 1; next } \
+  found && (NF || any) { gsub(/\]\(docs/, "](" at "/docs"); print; any = 1 } END { if (!any) { print "CHANGELOG.md has nothing about " version > "/dev/stderr"; exit 1 } }' CHANGELOG.md
 EACH_IMAGE = while read -r digest name; do $(1) || exit 1; done < target/dist/IMAGES
 push: ## copy the images and the chart of target/dist to REGISTRY; REGISTRY_USER and REGISTRY_PASSWORD, if it needs a login
 	@cd target/dist && sha256sum --quiet --check SHA256SUMS
@@ -97,7 +97,7 @@ publish: push sign ## push and sign the images of target/dist, and make the rele
 	@$(NOTES) > target/notes
 	@gh release create "v$(VERSION)" --verify-tag --title "$(VERSION)" --notes-file target/notes $$(find target/dist -maxdepth 1 -type f)
 
-notes: ## print what CHANGELOG.md says about VERSION
+notes: ## print what CHANGELOG.md says about VERSION, with links for GitHub: REPOSITORY (its URL)
 	@$(NOTES)
 
 # The first time, it shows what it builds, which takes a minute.
@@ -143,6 +143,7 @@ test-gateways: dist registry skopeo ## run the tests on Envoy Gateway's, Istio's
 	@tests/tools envoy gateways helm kubectl redis
 	@cargo test --package tests --test gateways --config 'target."cfg(unix)".runner = "$(CURDIR)/tests/gateways/alone"' -- --test-threads 1
 
+test-dist: REPOSITORY = https://example.com/stigg-segment-filter
 test-dist: dist envoy helm registry skopeo ## build the release in two clones in different folders, which must give the same bytes, and look at it
 	@cargo test --quiet --package tests --test dist
 

@@ -216,8 +216,12 @@ fn the_images_are_pushed_with_the_digests_that_the_release_lists() -> Result<()>
     let package = format!("stigg-segment-filter-{VERSION}.tgz");
     let pulled = folder.path().join(&package);
     assert!(std::fs::read(&pulled)? == std::fs::read(there.join(&package))?, "not the chart of the release");
-    let rendered =
-        run("helm", ["template", "release", pulled.to_str().context("no UTF-8")?, "--set", "source=production"])?;
+    let pulled = pulled.to_str().context("no UTF-8")?;
+    assert!(run("helm", ["show", "chart", pulled])?.contains("home: https://example.com/stigg-segment-filter\n"));
+    assert!(
+        run("helm", ["show", "readme", pulled])?.contains(" oci://registry.example.com/charts/stigg-segment-filter ")
+    );
+    let rendered = run("helm", ["template", "release", pulled, "--set", "source=production"])?;
     assert!(
         rendered.contains(&format!("image: registry.example.com/stigg-segment-filter-modules:{VERSION}")),
         "{rendered}"

@@ -279,6 +279,14 @@ fn every_link_leads_somewhere() -> Result<()> {
 }
 
 #[test]
+fn only_the_readme_names_the_registry_of_releases() -> Result<()> {
+    for page in pages()? {
+        assert_eq!(read(&page)?.matches("ghcr.io").count(), usize::from(page == "README.md"), "{page}");
+    }
+    Ok(())
+}
+
+#[test]
 fn the_site_has_every_page() -> Result<()> {
     let summary = read("docs/site/SUMMARY.md")?;
     for page in pages()? {

@@ -71,6 +71,9 @@ fn a_release_changes_the_version_in_every_file() -> Result<()> {
     let copied = tempfile::tempdir()?;
     let folder = copied.path();
     let before = copy(workspace_root(), folder)?;
+    // After a release, nothing is new yet.
+    let changelog = before["CHANGELOG.md"].replace("## [Unreleased]\n", "## [Unreleased]\n\n- Something.\n");
+    std::fs::write(folder.join("CHANGELOG.md"), changelog)?;
     assert!(release(folder, NEXT)?);
     let mut changed = 0;
     for (path, before) in &before {
@@ -108,6 +111,30 @@ fn a_release_needs_a_version() -> Result<()> {
     for version in ["", "1.2", "v1.2.3", "1.2.3-"] {
         assert!(!release(copied.path(), version)?, "{version}");
     }
+    Ok(())
+}
+
+#[test]
+fn the_notes_of_a_release_are_its_part_of_the_changelog_and_their_links_work_on_github() -> Result<()> {
+    let copied = tempfile::tempdir()?;
+    std::fs::copy(workspace_root().join("Makefile"), copied.path().join("Makefile"))?;
+    let changelog = "# Changelog\n\n## [Unreleased]\n\n- New\n\n## [1.2.3] - 2000-01-01\n\n- [A page](docs/a.md)\n\n## [1.2.2]\n\n- Old\n";
+    std::fs::write(copied.path().join("CHANGELOG.md"), changelog)?;
+    let notes = |version: &str| {
+        let mut make = Command::new("make");
+        make.args([
+            "--no-print-directory",
+            "notes",
+            &format!("VERSION={version}"),
+            "REPOSITORY=https://example.com/it",
+        ]);
+        make.current_dir(copied.path()).output()
+    };
+    for version in ["1.2.3", "v1.2.3"] {
+        let written = String::from_utf8(notes(version)?.stdout)?;
+        assert_eq!(written, "- [A page](https://example.com/it/blob/v1.2.3/docs/a.md)\n\n");
+    }
+    assert!(!notes("1.2.4")?.status.success());
     Ok(())
 }
 

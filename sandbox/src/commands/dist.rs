@@ -72,7 +72,7 @@ pub fn dist(options: &Options) -> Result<()> {
             .replace(EXAMPLE, &options.registry))
     };
     put("configuration.schema.json", text("configuration.schema.json")?.as_bytes())?;
-    for file in ["alerts.yaml", "dashboard.json", "istio.yaml", "ratelimit.yaml"] {
+    for file in ["alerts.yaml", "dashboard.json", "existing-envoy.yaml", "istio.yaml", "ratelimit.yaml"] {
         put(file, text(&format!("deploy/{file}"))?.as_bytes())?;
     }
     let gateway = text("deploy/envoy-gateway.yaml")?;
@@ -95,7 +95,7 @@ pub fn dist(options: &Options) -> Result<()> {
 
     let (source, revision) = (options.source.as_deref(), options.revision.as_deref());
     let origin = Origin { version: &options.version, source, revision };
-    let (chart, package) = chart(&options.registry)?;
+    let (chart, package) = chart(&options.registry, source)?;
     put(&format!("{}-{}.tgz", CHART, options.version), &package)?;
 
     let folder = |name: &str| dist.join("images").join(name);
@@ -139,16 +139,20 @@ fn read(file: &Path) -> Result<Vec<u8>> {
 const CHART: &str = "stigg-segment-filter";
 
 /// The chart's `Chart.yaml`, and its package. `helm package` would write the time of each file into it.
-fn chart(registry: &str) -> Result<(Value, Vec<u8>)> {
+fn chart(registry: &str, source: Option<&str>) -> Result<(Value, Vec<u8>)> {
     let chart = workspace_root().join("deploy/chart");
-    let mut files = Vec::new();
+    let mut described = String::from_utf8(read(&chart.join("Chart.yaml"))?)?;
+    if let Some(source) = source {
+        described += &format!("home: {source}\nsources: [ {source} ]\n");
+    }
+    let mut files = vec![(format!("{CHART}/Chart.yaml"), 0o644, described.clone().into_bytes())];
     let mut folders = vec![chart.clone()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder)? {
             let path = entry?.path();
             if path.is_dir() {
                 folders.push(path);
-            } else {
+            } else if !path.ends_with("Chart.yaml") {
                 let name = path.strip_prefix(&chart)?.to_str().context("an odd name")?;
                 let content = String::from_utf8(read(&path)?)?.replace(EXAMPLE, registry);
                 files.push((format!("{CHART}/{name}"), 0o644, content.into_bytes()));
@@ -156,8 +160,7 @@ fn chart(registry: &str) -> Result<(Value, Vec<u8>)> {
         }
     }
     files.sort();
-    let described = serde_yaml_ng::from_slice(&read(&chart.join("Chart.yaml"))?)?;
-    Ok((described, image::compressed(&image::archive(&files)?)?))
+    Ok((serde_yaml_ng::from_str(&described)?, image::compressed(&image::archive(&files)?)?))
 }
 
 /// A variant of a file, made as its first lines, which stay as they are, say for sed: without this marker, and without the
