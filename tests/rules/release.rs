@@ -41,10 +41,14 @@ fn states(line: &str, version: &str) -> bool {
     parts.any(|part| part == version)
 }
 
-/// Whether a line states another version: of a package that Cargo or Go fetches, or of proxy-wasm.
+/// Whether a line states another version: of a package that Cargo or Go fetches, of proxy-wasm, or of Envoy's interface.
 fn is_of_another(path: &str, line: &str, next_line: Option<&&str>) -> bool {
     let is_of_go = ["/go.mod", "/go.sum"].iter().any(|name| path.ends_with(name));
-    next_line.is_some_and(|next| next.starts_with("source = ")) || is_of_go || line.contains("proxy-wasm")
+    let is_of_envoy = path == "native/src/abi.rs";
+    next_line.is_some_and(|next| next.starts_with("source = "))
+        || is_of_go
+        || is_of_envoy
+        || line.contains("proxy-wasm")
 }
 
 /// Runs `make release` with an `awk` and a `sed` that know no more than those of other systems.
