@@ -178,7 +178,10 @@ fn variant(yaml: &str, marker: &str, without: Option<&str>) -> String {
 
 /// An SBOM without what differs from one build to the next: serial number, date and this folder's path.
 fn timeless(sbom: &str) -> Result<String> {
-    let sbom = sbom.replace(&format!("file://{}", workspace_root().display()), "file://.");
+    // It encodes the folder as URLs do.
+    let folder = sbom.split("#stigg-segment-filter@").next().and_then(|before| before.rsplit_once("path+file://"));
+    let (_, folder) = folder.context("the SBOM names no folder")?;
+    let sbom = sbom.replace(&format!("file://{folder}"), "file://.");
     let mut sbom: Value = serde_json::from_str(&sbom)?;
     let bom = sbom.as_object_mut().context("the SBOM is no object")?;
     bom.remove("serialNumber");
