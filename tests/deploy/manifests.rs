@@ -172,6 +172,38 @@ fn the_chart_has_no_lint() -> Result<()> {
     Ok(())
 }
 
+/// The table on rotation: only what has its secrets in the environment needs a restart. Tests rotate all others under load.
+#[test]
+fn the_page_says_where_a_rotation_needs_a_restart() -> Result<()> {
+    let sds = Command::new("sed").args(["s/#sds //; /#env/d", "envoy.yaml"]).current_dir(workspace_root()).output()?;
+    let envoy = [Config::shipped()?, Config::from_yaml(std::str::from_utf8(&sds.stdout)?)?];
+    let gateways = |variants: &[&str]| {
+        let both = ["istio.yaml", "envoy-gateway.yaml"].map(|file| Manifests::variant(file, variants));
+        both.into_iter().map(|manifests| Ok(json!(manifests?.0).to_string())).collect::<Result<Vec<_>>>()
+    };
+    let compose = Manifests::read("compose.yaml")?.0;
+    let installations = [
+        vec![envoy[0].to_string()],
+        vec![envoy[1].to_string()],
+        vec![json!(compose).to_string()],
+        vec![json!(Manifests::chart(&[])?.0).to_string()],
+        gateways(&[])?,
+        gateways(&["sds"])?,
+    ];
+    let page = tests::pages::read("docs/operations.md")?;
+    let rows = page.lines().skip_while(|line| !line.starts_with("| deployment |") || !line.ends_with("| restart |"));
+    let rows: Vec<_> = rows.skip(2).take_while(|line| line.starts_with('|')).collect();
+    assert_eq!(rows.len(), installations.len());
+    for (row, texts) in rows.iter().zip(installations) {
+        for text in texts {
+            let in_environment =
+                ["host_env_keys", "secretKeyRef", "\"environment\":"].iter().any(|word| text.contains(word));
+            assert_eq!(in_environment, !row.ends_with("| no |"), "{row}");
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn the_parts_for_istio_find_each_other() -> Result<()> {
     let manifests = Manifests::read("istio.yaml")?;
