@@ -80,7 +80,7 @@ sbom: rust
 push sign publish notes: override VERSION := $(VERSION:v%=%)
 push sign: export REGISTRY_AUTH_FILE := $(HOME)/.docker/config.json
 NOTES = awk -v version='\#\# [$(VERSION)]' -v at='$(REPOSITORY)/blob/v$(VERSION)' '/^\#\# / { if (found) exit; found = index($$0, version) == 1; next } \
-  found && (NF || any) { gsub(/\]\(docs/, "](" at "/docs"); print; any = 1 } END { if (!any) { print "CHANGELOG.md has nothing about " version > "/dev/stderr"; exit 1 } }' CHANGELOG.md
+  found && (NF || any) { gsub(/\]\(docs/, "](" at "/docs"); gsub(/\]\(\#/, "](" at "/CHANGELOG.md\#"); print; any = 1 } END { if (!any) { print "CHANGELOG.md has nothing about " version > "/dev/stderr"; exit 1 } }' CHANGELOG.md
 EACH_IMAGE = while read -r digest name; do $(1) || exit 1; done < target/dist/IMAGES
 push: ## copy the images and the chart of target/dist to REGISTRY; REGISTRY_USER and REGISTRY_PASSWORD, if it needs a login
 	@cd target/dist && sha256sum --quiet --check SHA256SUMS

@@ -122,7 +122,7 @@ fn a_release_needs_a_version() -> Result<()> {
 fn the_notes_of_a_release_are_its_part_of_the_changelog_and_their_links_work_on_github() -> Result<()> {
     let copied = tempfile::tempdir()?;
     std::fs::copy(workspace_root().join("Makefile"), copied.path().join("Makefile"))?;
-    let changelog = "# Changelog\n\n## [Unreleased]\n\n- New\n\n## [1.2.3] - 2000-01-01\n\n- [A page](docs/a.md)\n\n## [1.2.2]\n\n- Old\n";
+    let changelog = "# Changelog\n\n## [Unreleased]\n\n- New\n\n## [1.2.3] - 2000-01-01\n\n- [A page](docs/a.md), [below](#b)\n\n## [1.2.2]\n\n- Old\n";
     std::fs::write(copied.path().join("CHANGELOG.md"), changelog)?;
     let notes = |version: &str| {
         let mut make = Command::new("make");
@@ -136,7 +136,10 @@ fn the_notes_of_a_release_are_its_part_of_the_changelog_and_their_links_work_on_
     };
     for version in ["1.2.3", "v1.2.3"] {
         let written = String::from_utf8(notes(version)?.stdout)?;
-        assert_eq!(written, "- [A page](https://example.com/it/blob/v1.2.3/docs/a.md)\n\n");
+        assert_eq!(
+            written,
+            "- [A page](https://example.com/it/blob/v1.2.3/docs/a.md), [below](https://example.com/it/blob/v1.2.3/CHANGELOG.md#b)\n\n"
+        );
     }
     assert!(!notes("1.2.4")?.status.success());
     Ok(())
