@@ -123,7 +123,7 @@ async fn a_connection_that_never_sends_is_closed_long_before_one_that_is_kept_al
     begun.send("POST /webhooks").await?;
     for connection in [&mut silent, &mut begun] {
         assert_eq!(connection.closed().await?, "");
-        assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+        assert!(begin.elapsed() < Duration::from_secs(30), "idle_timeout is 75 s: {:?}", begin.elapsed());
     }
     kept_alive.send(post(EVENT)).await?;
     assert_eq!(kept_alive.response().await?.status, 200);
