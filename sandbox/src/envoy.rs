@@ -24,7 +24,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 
-pub use self::config::{Config, FILTER_MISSING, HTTP_CONNECTION_MANAGER, PLUGIN, ROUTE, SEGMENT_CLUSTER, variant};
+pub use self::config::{
+    Config, FILTER_MISSING, HTTP_CONNECTION_MANAGER, PLUGIN, ROUTE, SEGMENT_CLUSTER, VALIDATION_CONTEXT, variant,
+};
 pub use self::locate::{ENVOY_VERSION, VERSIONS, is_older_than, loads, locate};
 pub use self::tap::{Exchange, Tap};
 

@@ -1,6 +1,7 @@
 //! Monitoring: a counter for every outcome, labelled for Prometheus, and the access log. Neither can disturb a webhook.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use sandbox::envoy::{Config, Envoy, FILTER_MISSING, HTTP_CONNECTION_MANAGER, ROUTE, SEGMENT_CLUSTER, Shell};
@@ -323,5 +324,22 @@ async fn each_webhook_has_a_line_in_the_access_log_without_secrets_or_customer_d
     for secret in [SECRET, WRITE_KEY, "hunter", "acme", "m-1"] {
         assert!(!log.contains(secret), "{secret} is in\n{log}");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_call_over_the_limit_of_those_under_way_is_counted() -> Result<()> {
+    if is_too_old((1, 38), "metrics of calls over the limit of those under way").await? {
+        return Ok(());
+    }
+    let most = format!("{SEGMENT_CLUSTER}/circuit_breakers/thresholds/0/max_requests");
+    let edge = Edge::start_with(|config| config.set(&most, json!(1))).await?;
+    edge.segment.behave(Behaviour::Accept.after(Duration::from_secs(2)));
+    let mut under_way = edge.connect().await?;
+    under_way.send(post(EVENT)).await?;
+    eventually("a call is under way", async || Ok(edge.segment.requests_begun() == 1)).await?;
+    assert_eq!(edge.send_event(EVENT).await?.status, 503);
+    assert_eq!(edge.envoy.stat("cluster.segment.upstream_rq_active_overflow").await?, 1);
+    assert_eq!(under_way.response().await?.status, 200);
     Ok(())
 }

@@ -37,24 +37,24 @@ const KNOWN: [(&str, &str); 3] = [
 #[derive(Clone, Copy)]
 struct Variant {
     expressions: &'static [&'static str],
-    /// Whether the files with the secrets exist.
-    has_secrets: bool,
+    /// Whether the file with the webhook's secret exists.
+    has_secret: bool,
 }
 
-const SHIPPED: Variant = Variant { expressions: &[], has_secrets: true };
+const SHIPPED: Variant = Variant { expressions: &[], has_secret: true };
 const SECRETS_FROM_FILES: Variant = Variant { expressions: SDS, ..SHIPPED };
-/// Nothing may be let in, nor sent.
-const WITHOUT_SECRETS: Variant = Variant { has_secrets: false, ..SECRETS_FROM_FILES };
+/// Nobody may be let in.
+const WITHOUT_SECRET: Variant = Variant { has_secret: false, ..SECRETS_FROM_FILES };
 /// Its service does not run.
 const ONE_RATE_LIMIT: Variant = Variant { expressions: GLOBAL, ..SHIPPED };
 
 impl Variant {
     fn etc(&self) -> Result<TempDir> {
         let etc = etc_envoy()?;
-        if self.has_secrets {
-            let secrets = etc.path().join("secrets");
+        let secrets = etc.path().join("secrets");
+        replace(&secrets, "segment", WRITE_KEY)?;
+        if self.has_secret {
             replace(&secrets, "stigg", SECRET)?;
-            replace(&secrets, "segment", WRITE_KEY)?;
         }
         Ok(etc)
     }
@@ -154,7 +154,7 @@ async fn doors_of(variant: Variant, change: impl FnOnce(Config) -> Result<Config
 
 /// Tries each change to a variant: what it is called, and the change.
 async fn try_each(variant: Variant, changes: Vec<(String, Change)>) -> Result<()> {
-    let shipped = Doors { works: variant.has_secrets, open: vec![] };
+    let shipped = Doors { works: variant.has_secret, open: vec![] };
     assert_eq!(doors_of(variant, Ok).await?, Some(shipped), "as shipped");
     let total = changes.len();
     let changes = Arc::new(Mutex::new(changes.into_iter()));
@@ -248,7 +248,7 @@ async fn whatever_value_is_wrong_the_gateway_fails_closed() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_is_left_out_or_wrong_in_a_variant_the_gateway_fails_closed() -> Result<()> {
-    let mut variants = vec![WITHOUT_SECRETS, SECRETS_FROM_FILES, ONE_RATE_LIMIT];
+    let mut variants = vec![WITHOUT_SECRET, SECRETS_FROM_FILES, ONE_RATE_LIMIT];
     if !looks_at_everything() {
         variants.truncate(1);
     }

@@ -5,10 +5,13 @@
 mod changes;
 mod chart;
 mod data;
+mod differences;
+mod digests;
 mod envoy_gateway;
 mod gateway;
 mod istio;
 mod kubernetes;
+mod omissions;
 mod scale;
 mod tls;
 mod unheld;

@@ -2,7 +2,7 @@
 //! `make test-gateways` compares with what they make now.
 
 use anyhow::{Context, Result, ensure};
-use sandbox::envoy::{Config, LISTENER, Shell, workspace_root};
+use sandbox::envoy::{Config, LISTENER, Shell, VALIDATION_CONTEXT, workspace_root};
 use sandbox::segment::Segment;
 use serde_json::{Value, json};
 
@@ -71,9 +71,14 @@ impl Translated {
         members.remove("transport_socket_matches");
         members.remove("filters"); // istio.metadata_exchange
         cluster["name"] = json!("segment");
-        let tls = cluster.pointer_mut("/transport_socket/typed_config/common_tls_context").context("no TLS")?;
-        tls["validation_context"] = tls["combined_validation_context"]["default_validation_context"].take();
-        tls.as_object_mut().context("an object")?.remove("combined_validation_context");
+        // Its authorities come from the control plane, if it says so.
+        let mut verifies = false;
+        if let Some(tls) = cluster.pointer_mut("/transport_socket/typed_config/common_tls_context") {
+            let mut combined = tls["combined_validation_context"].take();
+            verifies = combined["validation_context_sds_secret_config"].is_object();
+            tls["validation_context"] = combined["default_validation_context"].take();
+            tls.as_object_mut().context("an object")?.remove("combined_validation_context");
+        }
 
         let mut listener = self.listener()?.take();
         listener["name"] = json!(LISTENER);
@@ -88,7 +93,7 @@ impl Translated {
         // `webhooks.example.com` is the only one.
         ensure!(routes["virtual_hosts"].as_array().is_some_and(|hosts| hosts.len() == 1), "{routes}");
         routes["virtual_hosts"][0]["domains"] = json!(["*"]);
-        for route in routes["virtual_hosts"][0]["routes"].as_array_mut().context("no routes")? {
+        for route in routes["virtual_hosts"][0]["routes"].as_array_mut().into_iter().flatten() {
             if route["route"]["cluster"] == name.as_str() {
                 route["route"]["cluster"] = json!("segment");
             }
@@ -117,8 +122,11 @@ impl Translated {
             "node": { "id": "test", "cluster": "test" },
             "admin": { "address": { "socket_address": { "address": "0.0.0.0", "port_value": 0 } } },
             "static_resources": { "listeners": [listener], "clusters": [cluster] },
+            "stats_config": self.0["stats_config"],
         });
-        Config::from_yaml(&whole.to_string())?.on_loopback()?.upstream(segment)
+        let config = Config::from_yaml(&whole.to_string())?.on_loopback()?.upstream(segment)?;
+        let authority = format!("{VALIDATION_CONTEXT}/trusted_ca");
+        if verifies || config.get(&authority).is_err() { Ok(config) } else { config.remove(&authority) }
     }
 }
 

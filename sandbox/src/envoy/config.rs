@@ -36,6 +36,10 @@ pub const FILTER_MISSING: &str = "/static_resources/listeners/webhooks/filter_ch
 /// Path of the cluster that is Segment.
 pub const SEGMENT_CLUSTER: &str = "/static_resources/clusters/segment";
 
+/// Path of what a server must prove to get calls, in its TLS settings.
+pub const VALIDATION_CONTEXT: &str =
+    "/static_resources/clusters/segment/transport_socket/typed_config/common_tls_context/validation_context";
+
 /// An Envoy configuration, as JSON.
 ///
 /// A path into it is written like a JSON pointer, except that an element of a list may be named as well as counted:
@@ -121,12 +125,8 @@ impl Config {
         }
 
         match segment.ca_file() {
-            Some(ca_file) => self.set(
-                &format!(
-                    "{SEGMENT_CLUSTER}/transport_socket/typed_config/common_tls_context/validation_context/trusted_ca"
-                ),
-                json!({ "filename": ca_file }),
-            ),
+            Some(_) if self.get(&format!("{SEGMENT_CLUSTER}/transport_socket")).is_err() => Ok(self),
+            Some(ca_file) => self.set(&format!("{VALIDATION_CONTEXT}/trusted_ca"), json!({ "filename": ca_file })),
             None => self.without_encryption(),
         }
     }

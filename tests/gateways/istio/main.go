@@ -1,24 +1,32 @@
 // Prints what Istio's control plane sends to the gateway of a manifest: for each file that an argument names, one line of
-// JSON. The code that translates is Istio's own, in its test server.
+// JSON. The code that translates is Istio's own, in its test server. With `--fetch URL FOLDER` it fetches the module of an
+// image as Istio's agent in a gateway's pod does, without TLS, and prints the module's file.
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"os"
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
+	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"sigs.k8s.io/yaml"
 
 	"istio.io/istio/pilot/pkg/model"
 	"istio.io/istio/pilot/test/xds"
+	"istio.io/istio/pkg/bootstrap"
 	"istio.io/istio/pkg/config/mesh"
 	"istio.io/istio/pkg/log"
 	"istio.io/istio/pkg/test"
+	"istio.io/istio/pkg/util/sets"
+	"istio.io/istio/pkg/wasm"
 )
 
 type object struct {
@@ -34,12 +42,24 @@ type object struct {
 // What Istio reads through Kubernetes' own client; all other kinds come from its store of configuration.
 var fromKubernetes = regexp.MustCompile(`^(v1|apps/v1|gateway\.networking\.k8s\.io/.*)$`)
 
+// In Istio's source, below the folder of the repository.
+const template = "target/tools/sources/istio/tools/packaging/common/envoy_bootstrap.json"
+
 var pluginName = regexp.MustCompile(regexp.QuoteMeta(model.TrafficExtensionResourceNamePrefix) + `[^"]+`)
 
 func main() {
 	options := log.DefaultOptions()
 	options.OutputPaths = []string{"stderr"}
 	must(log.Configure(options))
+	if len(os.Args) == 4 && os.Args[1] == "--fetch" {
+		image, err := url.Parse(os.Args[2])
+		must(err)
+		cache := wasm.NewLocalFileCache(os.Args[3], wasm.Options{InsecureRegistries: sets.New(image.Host)})
+		module, err := cache.Get(os.Args[2], wasm.GetOptions{RequestTimeout: time.Minute})
+		must(err)
+		fmt.Println(module)
+		return
+	}
 	for _, file := range os.Args[1:] {
 		text, err := os.ReadFile(file)
 		must(err)
@@ -87,11 +107,26 @@ func translate(t test.Failer, manifest string) map[string]any {
 	must(err)
 	plugins := slices.Sorted(slices.Values(pluginName.FindAllString(string(text), -1)))
 	return map[string]any{
-		"listeners": listeners,
-		"routes":    list(server.RoutesFromListeners(proxy, generated)),
-		"clusters":  list(server.Clusters(proxy)),
-		"plugins":   list(server.ConfigGen.BuildExtensionConfiguration(proxy, server.PushContext(), slices.Compact(plugins), nil)),
+		"stats_config": statsConfig(proxy),
+		"listeners":    listeners,
+		"routes":       list(server.RoutesFromListeners(proxy, generated)),
+		"clusters":     list(server.Clusters(proxy)),
+		"plugins":      list(server.ConfigGen.BuildExtensionConfiguration(proxy, server.PushContext(), slices.Compact(plugins), nil)),
 	}
+}
+
+// What the agent in the gateway's pod tells Envoy about metrics when it starts it.
+func statsConfig(proxy *model.Proxy) any {
+	id := "router~10.0.0.1~gateway." + proxy.ConfigNamespace + "~" + proxy.ConfigNamespace + ".svc.cluster.local"
+	metadata := &model.BootstrapNodeMetadata{NodeMetadata: *proxy.Metadata}
+	node := &model.Node{ID: id, Metadata: metadata, RawMetadata: map[string]any{}, Locality: &core.Locality{}}
+	var text bytes.Buffer
+	must(bootstrap.New(bootstrap.Config{Node: node}).WriteTo(template, &text))
+	var started struct {
+		StatsConfig any `json:"stats_config"`
+	}
+	must(json.Unmarshal(text.Bytes(), &started))
+	return started.StatsConfig
 }
 
 // The same JSON in every run: protojson spaces it at random.
