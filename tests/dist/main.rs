@@ -224,10 +224,17 @@ fn the_images_are_pushed_with_the_digests_that_the_release_lists() -> Result<()>
     assert!(
         run("helm", ["show", "readme", pulled])?.contains(" oci://registry.example.com/charts/stigg-segment-filter ")
     );
-    let rendered = run("helm", ["template", "release", pulled, "--set", "source=production"])?;
+    let values = "source=production,prometheusRule.enabled=true";
+    let rendered = run("helm", ["template", "release", pulled, "--set", values])?;
     assert!(
         rendered.contains(&format!("image: registry.example.com/stigg-segment-filter-modules:{VERSION}")),
         "{rendered}"
     );
+    // Somebody who is woken by an alert finds what to do.
+    let runbook = format!("runbook: https://example.com/stigg-segment-filter/blob/v{VERSION}/docs/operations.md#");
+    for alerts in [rendered, file("alerts.yaml")?] {
+        assert_eq!(alerts.matches(&runbook).count(), alerts.matches("runbook: ").count(), "{alerts}");
+        assert!(alerts.contains(&runbook), "{alerts}");
+    }
     Ok(())
 }

@@ -287,6 +287,23 @@ fn only_the_readme_names_the_registry_of_releases() -> Result<()> {
 }
 
 #[test]
+fn the_readme_downloads_files_of_a_release() -> Result<()> {
+    let contains = read("docs/releasing.md")?;
+    let blocks = blocks("README.md")?;
+    let install = blocks.iter().find(|block| block.comment == "needs: a release").context("no way in")?;
+    let mut downloads = 0;
+    for line in install.text.lines().filter(|line| line.starts_with("curl ")) {
+        let names = line.split_once("$RELEASE").context(line.to_owned())?.1.split(' ').next().unwrap_or_default();
+        for name in names.trim_matches(['"', '/', '{', '}']).split(',') {
+            assert!(contains.contains(&format!("`{name}`")), "{name} is not in a release: {line}");
+            downloads += 1;
+        }
+    }
+    assert!(downloads > 3, "{downloads} downloads");
+    Ok(())
+}
+
+#[test]
 fn the_site_has_every_page() -> Result<()> {
     let summary = read("docs/site/SUMMARY.md")?;
     for page in pages()? {

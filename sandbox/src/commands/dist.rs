@@ -25,6 +25,15 @@ pub struct Options {
     revision: Option<String>,
 }
 
+impl Options {
+    /// A text of the repository as a release has it: it names the release's registry, and the repository's pages.
+    fn released(&self, text: &str) -> String {
+        let text = text.replace(EXAMPLE, &self.registry);
+        let Some(source) = &self.source else { return text };
+        text.replace("runbook: docs/", &format!("runbook: {source}/blob/v{}/docs/", self.version))
+    }
+}
+
 /// The processors for which `make portable` builds the dynamic module, and what OCI calls them.
 const PROCESSORS: [(&str, &str); 2] = [("x86_64", "amd64"), ("aarch64", "arm64")];
 
@@ -67,9 +76,7 @@ pub fn dist(options: &Options) -> Result<()> {
     let text = |file: &str| -> Result<String> {
         let text = String::from_utf8(read(&workspace_root().join(file))?)?;
         let text = text.replace("target/wasm32-wasip1/release/stigg_segment.wasm", "stigg_segment.wasm");
-        Ok(text
-            .replace("target/native/libstigg_segment.so", "./libstigg_segment-x86_64.so")
-            .replace(EXAMPLE, &options.registry))
+        Ok(options.released(&text.replace("target/native/libstigg_segment.so", "./libstigg_segment-x86_64.so")))
     };
     put("configuration.schema.json", text("configuration.schema.json")?.as_bytes())?;
     for file in ["alerts.yaml", "dashboard.json", "existing-envoy.yaml", "istio.yaml", "ratelimit.yaml"] {
@@ -95,7 +102,7 @@ pub fn dist(options: &Options) -> Result<()> {
 
     let (source, revision) = (options.source.as_deref(), options.revision.as_deref());
     let origin = Origin { version: &options.version, source, revision };
-    let (chart, package) = chart(&options.registry, source)?;
+    let (chart, package) = chart(options)?;
     put(&format!("{}-{}.tgz", CHART, options.version), &package)?;
 
     let folder = |name: &str| dist.join("images").join(name);
@@ -139,10 +146,10 @@ fn read(file: &Path) -> Result<Vec<u8>> {
 const CHART: &str = "stigg-segment-filter";
 
 /// The chart's `Chart.yaml`, and its package. `helm package` would write the time of each file into it.
-fn chart(registry: &str, source: Option<&str>) -> Result<(Value, Vec<u8>)> {
+fn chart(options: &Options) -> Result<(Value, Vec<u8>)> {
     let chart = workspace_root().join("deploy/chart");
     let mut described = String::from_utf8(read(&chart.join("Chart.yaml"))?)?;
-    if let Some(source) = source {
+    if let Some(source) = &options.source {
         described += &format!("home: {source}\nsources: [ {source} ]\n");
     }
     let mut files = vec![(format!("{CHART}/Chart.yaml"), 0o644, described.clone().into_bytes())];
@@ -154,7 +161,7 @@ fn chart(registry: &str, source: Option<&str>) -> Result<(Value, Vec<u8>)> {
                 folders.push(path);
             } else if !path.ends_with("Chart.yaml") {
                 let name = path.strip_prefix(&chart)?.to_str().context("an odd name")?;
-                let content = String::from_utf8(read(&path)?)?.replace(EXAMPLE, registry);
+                let content = options.released(&String::from_utf8(read(&path)?)?);
                 files.push((format!("{CHART}/{name}"), 0o644, content.into_bytes()));
             }
         }
