@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use base64ct::{Base64, Encoding};
 
-use crate::secret::Secret;
+use crate::secret::{NONE, Secret};
 use crate::verify::without_mark;
 
 /// The length of Segment's write keys.
@@ -52,7 +52,7 @@ impl Authorization {
                 let text = filter_state(key).unwrap_or_default();
                 let write_key = without_mark(&text).trim_ascii();
                 // A second line, or UTF-16, is not a key.
-                if write_key.is_empty() || write_key.iter().any(u8::is_ascii_control) {
+                if write_key.is_empty() || write_key == NONE || write_key.iter().any(u8::is_ascii_control) {
                     return Err(NoWriteKey);
                 }
                 // Only the first one is written, not one for each request.

@@ -2,6 +2,10 @@
 
 use std::fmt;
 
+/// What Envoy writes for a secret that it does not have
+/// (<https://www.envoyproxy.io/docs/envoy/latest/configuration/advanced/substitution_formatter>).
+pub const NONE: &[u8] = b"-";
+
 /// A secret. No log line, answer or debug output shows it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Vec<u8>);

@@ -3,7 +3,7 @@
 
 use subtle::{Choice, ConstantTimeEq};
 
-use crate::secret::Secret;
+use crate::secret::{NONE, Secret};
 
 /// The header that carries the webhook's secret, as Envoy spells it.
 pub const SECRET_HEADER: &str = "stigg-webhooks-secret";
@@ -59,7 +59,7 @@ pub fn without_mark(text: &[u8]) -> &[u8] {
 /// NULs, and then there is no secret.
 fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
     let lines = text.split(|byte| matches!(byte, b'\n' | b'\r')).map(<[u8]>::trim_ascii);
-    lines.filter(|line| !line.is_empty() && !line.iter().any(u8::is_ascii_control))
+    lines.filter(|line| !line.is_empty() && *line != NONE && !line.iter().any(u8::is_ascii_control))
 }
 
 /// Compares in constant time: the time taken can tell the length of the secrets, but not which of them matched.

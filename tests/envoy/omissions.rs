@@ -27,15 +27,11 @@ const AT_ONCE: usize = 2;
 const BOUND: Duration = Duration::from_secs(8);
 
 /// What is open without a field, or with another value, and cannot be closed; it is so with any write key and any address.
-const KNOWN: [(&str, &str); 5] = [
+const KNOWN: [(&str, &str); 3] = [
     ("/stigg_to_segment/route/prefix_rewrite", ELSEWHERE),
     ("/stigg_to_segment/route/auto_host_rewrite", ELSEWHERE),
     ("/secrets/typed_config/on_request_headers/1/format_string/text_format_source/inline_string", OTHER_KEY),
-    // If the secret's file is missing too. envoy.yaml and the page on deployment say so.
-    (OMIT_EMPTY_VALUES, "the secret `-`"),
-    (OMIT_EMPTY_VALUES, "Segment gets"),
 ];
-const OMIT_EMPTY_VALUES: &str = "/secrets/typed_config/on_request_headers/0/format_string/omit_empty_values";
 
 /// A variant of `envoy.yaml`.
 #[derive(Clone, Copy)]

@@ -97,8 +97,10 @@ fn secrets_in_the_filter_state_are_looked_up_for_each_request() {
     assert_eq!(verdict(Some("new\n old \r\n\n"), "old"), Verdict::Admitted);
     assert_eq!(verdict(Some("new\nold"), "new\nold"), Verdict::Unauthorized);
     assert_eq!(verdict(Some("new"), ""), Verdict::Unauthorized);
-    for nothing in [None, Some(""), Some(" \n")] {
-        assert_eq!(verdict(nothing, ""), Verdict::NoSecret);
+    for nothing in [None, Some(""), Some(" \n"), Some("-"), Some("-\n-")] {
+        for presented in ["", "-"] {
+            assert_eq!(verdict(nothing, presented), Verdict::NoSecret);
+        }
     }
 }
 
@@ -120,7 +122,7 @@ fn a_write_key_in_the_filter_state_is_encoded_for_each_request() {
     }
     assert_eq!(warning, None);
     let utf_16: Vec<u8> = "key\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
-    for nothing in [b"".as_slice(), b" \n", b"one\ntwo", &utf_16] {
+    for nothing in [b"".as_slice(), b" \n", b"-", b"one\ntwo", &utf_16] {
         assert_eq!(header(nothing, &mut warning), Err(NoWriteKey), "{nothing:?}");
     }
     assert_eq!(environment.authorization.header(|_| None, &mut warning), Err(NoWriteKey));
