@@ -93,7 +93,7 @@ sign: # without a key: cosign asks the machine that runs it who it is
 	@$(call EACH_IMAGE,cosign sign --yes "$$name@sha256:$$digest")
 	@cosign sign-blob --yes --bundle target/dist/SHA256SUMS.sigstore.json target/dist/SHA256SUMS
 
-publish: push sign ## push and sign the images of target/dist, and make the release VERSION on GitHub
+publish: notes push sign ## push and sign the images of target/dist, and make the release VERSION on GitHub
 	@$(NOTES) > target/notes
 	@gh release create "v$(VERSION)" --verify-tag --title "$(VERSION)" --notes-file target/notes $$(find target/dist -maxdepth 1 -type f)
 

@@ -124,24 +124,24 @@ fn the_notes_of_a_release_are_its_part_of_the_changelog_and_their_links_work_on_
     std::fs::copy(workspace_root().join("Makefile"), copied.path().join("Makefile"))?;
     let changelog = "# Changelog\n\n## [Unreleased]\n\n- New\n\n## [1.2.3] - 2000-01-01\n\n- [A page](docs/a.md), [below](#b)\n\n## [1.2.2]\n\n- Old\n";
     std::fs::write(copied.path().join("CHANGELOG.md"), changelog)?;
-    let notes = |version: &str| {
+    let make = |target: &str, version: &str| {
         let mut make = Command::new("make");
-        make.args([
-            "--no-print-directory",
-            "notes",
-            &format!("VERSION={version}"),
-            "REPOSITORY=https://example.com/it",
-        ]);
+        make.args(["--no-print-directory", target, &format!("VERSION={version}"), "REPOSITORY=https://example.com/it"]);
         make.current_dir(copied.path()).output()
     };
     for version in ["1.2.3", "v1.2.3"] {
-        let written = String::from_utf8(notes(version)?.stdout)?;
+        let written = String::from_utf8(make("notes", version)?.stdout)?;
         assert_eq!(
             written,
             "- [A page](https://example.com/it/blob/v1.2.3/docs/a.md), [below](https://example.com/it/blob/v1.2.3/CHANGELOG.md#b)\n\n"
         );
     }
-    assert!(!notes("1.2.4")?.status.success());
+    // Without notes nothing is published.
+    for target in ["notes", "publish"] {
+        let output = make(target, "1.2.4")?;
+        let said = String::from_utf8(output.stderr)?;
+        assert!(!output.status.success() && said.starts_with("CHANGELOG.md has nothing about"), "{target}: {said}");
+    }
     Ok(())
 }
 
