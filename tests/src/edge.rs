@@ -19,8 +19,8 @@ use crate::skip::skip;
 
 /// The filter's user agent.
 pub const USER_AGENT: &str = concat!("stigg-segment-filter/", env!("CARGO_PKG_VERSION"));
-/// Longer than any step takes.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// Longer than any step takes, also on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where `envoy.yaml` says how many connections Envoy takes in all.
 pub const MOST_CONNECTIONS: &str = "/overload_manager/resource_monitors/\
