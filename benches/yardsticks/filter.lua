@@ -7,7 +7,7 @@ local byte, sub, find, char, concat = string.byte, string.sub, string.find, stri
 local MAX_BODY_BYTES = 524288
 local MAX_EVENT_BYTES = 32768
 local MESSAGE_ID_MAX = 100
-local NAME, VERSION = "stigg-segment-filter", "0.1.0"
+local NAME, VERSION = "stigg-segment-filter", "0.2.0"
 local SECRET_HEADER = "stigg-webhooks-secret"
 local CONSTANTS = '","context":{"library":{"name":"' .. NAME .. '","version":"' .. VERSION .. '"}},"properties":'
 

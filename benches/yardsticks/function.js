@@ -10,7 +10,7 @@ const SECRETS = [STIGG_WEBHOOK_SECRET, STIGG_WEBHOOK_SECRET_PREVIOUS].filter(Boo
 const sha256 = (text) => crypto.createHash('sha256').update(text).digest('hex');
 const SOURCE = sha256(SEGMENT_WRITE_KEY).slice(0, 8);
 const AUTHORIZATION = `Basic ${Buffer.from(`${SEGMENT_WRITE_KEY}:`).toString('base64')}`;
-const LIBRARY = { name: 'stigg-segment-filter', version: '0.1.0' };
+const LIBRARY = { name: 'stigg-segment-filter', version: '0.2.0' };
 const MAX_BODY_BYTES = 512 * 1024;
 const MAX_EVENT_BYTES = 32 * 1024;
 const DATE_TIME = /^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d:?\d\d)$/;

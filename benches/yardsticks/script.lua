@@ -14,7 +14,7 @@ function envoy_on_request(handle)
     return
   end
   local call = '{"event":"' .. kind:gsub("%.", "_") .. '","userId":"' .. customer .. '","messageId":"stigg-4d471f88-' .. message
-    .. '","timestamp":"' .. timestamp .. '","context":{"library":{"name":"stigg-segment-filter","version":"0.1.0"}},"properties":'
+    .. '","timestamp":"' .. timestamp .. '","context":{"library":{"name":"stigg-segment-filter","version":"0.2.0"}},"properties":'
     .. event .. "}"
   body:setBytes(call)
   authorization = authorization or "Basic " .. handle:base64Escape(os.getenv("SEGMENT_WRITE_KEY") .. ":")
