@@ -1,31 +1,22 @@
-//! Each manifest that names an image, with the image pinned by the line that `make image` or `make modules-image` prints:
-//! whoever fetches the image takes it.
+//! Each manifest that names an image, with the image pinned by its digest: whoever fetches the image takes it.
 
 use anyhow::{Context, Result};
-use sandbox::envoy::{Config, Shell, workspace_root};
-use sandbox::image::{self, Origin, Processor};
+use sandbox::envoy::Config;
 use tests::manifests::{Manifests, every, text};
 use tests::registry::Registry;
 use tests::tools::run;
 
 use crate::data::istio;
+use crate::gateway::{digest, dist};
 use crate::kubernetes::Kubernetes;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-const ORIGIN: Origin<'_> = Origin { version: VERSION, source: None, revision: None };
-
-/// The image of the Wasm module in a registry, with its digest.
-fn in_a_registry() -> Result<(Registry, String)> {
-    let (registry, folder) = (Registry::start()?, tempfile::tempdir()?);
-    let digest = image::write(&Config::shipped()?.module_file()?, &ORIGIN, folder.path())?;
-    registry.push(folder.path(), &format!("stigg-segment-filter:{VERSION}"))?;
-    Ok((registry, digest))
-}
 
 /// Istio translates the URL, and its agent fetches the module.
 #[test]
 fn istio_takes_the_image_by_tag_and_by_digest() -> Result<()> {
-    let (registry, digest) = in_a_registry()?;
+    let (registry, digest) = (Registry::start()?, digest("stigg-segment-filter")?);
+    registry.push(&dist("images/stigg-segment-filter"), &format!("stigg-segment-filter:{VERSION}"))?;
     let module = std::fs::read(Config::shipped()?.module_file()?)?;
     for variants in [&[][..], &["extension"]] {
         for name in [format!("stigg-segment-filter:{VERSION}"), format!("stigg-segment-filter@{digest}")] {
@@ -49,12 +40,8 @@ fn istio_takes_the_image_by_tag_and_by_digest() -> Result<()> {
 /// The image for pods, as a volume of Envoy Gateway's pods and in the chart. No kubelet pulls it here; skopeo does.
 #[tokio::test]
 async fn kubernetes_takes_the_image_of_the_modules_by_digest() -> Result<()> {
-    let (registry, folder) = (Registry::start()?, tempfile::tempdir()?);
-    let library = Config::shipped_with(Shell::Native)?.module_file()?;
-    let copy = workspace_root().join("Makefile"); // nothing runs it here
-    let processors = ["amd64", "arm64"].map(|name| Processor { name, library: library.clone(), copy: copy.clone() });
-    let digest = image::write_modules(&Config::shipped()?.module_file()?, &processors, &ORIGIN, folder.path())?;
-    let layout = format!("oci:{}:{VERSION}", folder.path().display());
+    let (registry, digest) = (Registry::start()?, digest("stigg-segment-filter-modules")?);
+    let layout = format!("oci:{}", dist("images/stigg-segment-filter-modules").display());
     let there = format!("docker://{}/stigg-segment-filter-modules", registry.address());
     run("skopeo", ["copy", "--all", "--dest-tls-verify=false", &layout, &format!("{there}:{VERSION}")])?;
     run("skopeo", ["inspect", "--tls-verify=false", &format!("{there}@{digest}")])?;

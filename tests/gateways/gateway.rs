@@ -30,6 +30,14 @@ pub fn dist(file: &str) -> PathBuf {
     workspace_root().join("target/dist").join(file)
 }
 
+/// The digest of an image of it.
+pub fn digest(image: &str) -> Result<String> {
+    let images = fs::read_to_string(dist("IMAGES"))?;
+    let name = format!("  registry.example.com/{image}");
+    let digest = images.lines().find_map(|line| line.strip_suffix(&name));
+    Ok(format!("sha256:{}", digest.context("no digest")?))
+}
+
 /// Where Envoy takes webhooks: not on port 443, where the stand-in for Segment is.
 const WEBHOOKS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 10_443);
 
@@ -73,8 +81,6 @@ impl Gateway {
             // As the volume that the manifest mounts.
             Shell::Native => unpack(&dist("images/stigg-segment-filter-modules"), Path::new("/stigg-segment"))?,
         }
-        let images = fs::read_to_string(dist("IMAGES"))?;
-        let listed = images.lines().find_map(|line| line.strip_suffix("  registry.example.com/stigg-segment-filter"));
         let native = Some("native").filter(|_| shell == Shell::Native);
         let variants: Vec<_> = native.into_iter().chain(variants.iter().copied()).collect();
         let text = text("envoy-gateway.yaml", &variants)?
@@ -84,7 +90,7 @@ impl Gateway {
             .replace("\n    port: 443\n", &format!("\n    port: {}\n", WEBHOOKS.port()));
         let this = Self {
             folder,
-            digest: format!("sha256:{}", listed.context("no digest")?),
+            digest: digest("stigg-segment-filter")?,
             identity: Identity::of(HOST)?,
             registry: Some(registry),
             manifests: Manifests::parse(&text)?,
