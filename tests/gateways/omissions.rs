@@ -20,7 +20,8 @@ use crate::istio::shipped;
 const BOUND: Duration = Duration::from_secs(30);
 
 /// What is open without a part, or one around it, and what the page on deployment says about it.
-const KNOWN: [(&str, &str, &str); 2] = [
+const KNOWN: [(&str, &str, &str); 3] = [
+    ("VirtualService", "/spec/http/0/match/0/uri/exact", ELSEWHERE),
     ("VirtualService", "/spec/http/0/rewrite", ELSEWHERE),
     ("DestinationRule", "/spec/trafficPolicy/tls/subjectAltNames", IMPOSTOR),
 ];
