@@ -59,12 +59,13 @@ fn run(version: &str, targets: &[&str]) -> Result<(String, usize)> {
     let skips = fs::read_to_string(skips.path())?;
     let skipped: BTreeMap<&str, &str> = skips.lines().filter_map(|line| line.split_once(": ")).collect();
     let mut cell = format!("{} tests passed", ok - skipped.len());
+    if !failed.is_empty() {
+        cell += &format!(", {} **failed**", failed.len());
+    }
+    // Last, since what follows are reasons.
     if !skipped.is_empty() {
         let reasons = skipped.values().copied().collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>();
         cell += &format!(", {} skipped: {}", skipped.len(), reasons.join("; "));
-    }
-    if !failed.is_empty() {
-        cell += &format!(", {} **failed**", failed.len());
     }
     Ok((cell, failed.len()))
 }
