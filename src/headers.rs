@@ -21,8 +21,9 @@ const PATH: &[u8] = b":path";
 const CONTENT_TYPE: (&[u8], &[u8]) = (b"content-type", b"application/json");
 const AGENT: (&[u8], &[u8]) = (b"user-agent", USER_AGENT.as_bytes());
 /// Tells a gateway that cannot match a route on its filter state that the filter has admitted the request. The route
-/// removes it again.
-const ADMITTED: (&[u8], &[u8]) = (b"x-stigg-segment-filter", b"admitted");
+/// removes it again. Its name has underscores because [Envoy Gateway takes no such header from a
+/// client](https://gateway.envoyproxy.io/docs/api/extension_types/#headersettings), whatever policies are there.
+const ADMITTED: (&[u8], &[u8]) = (b"stigg_segment_filter", b"admitted");
 const AUTHORIZATION: &[u8] = b"authorization";
 const CONTENT_LENGTH: &[u8] = b"content-length";
 

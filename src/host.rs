@@ -51,6 +51,9 @@ pub trait Host {
     /// Whether the gateway looks for the request's route again by itself when a header has changed.
     fn reroutes(&self) -> bool;
 
+    /// Whether the gateway already sends the request on, so that it must not look for a route again.
+    fn sends_on(&self) -> bool;
+
     /// Lets the gateway look for the request's route again.
     fn clear_route_cache(&mut self);
 

@@ -158,6 +158,12 @@ impl Host for ProxyWasm {
         true
     }
 
+    fn sends_on(&self) -> bool {
+        // Envoy counts its attempts to send a request: https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/advanced/attributes
+        let attempts = abi::get_property(&["upstream", "request_attempt_count"]);
+        attempts.is_ok_and(|count| count.iter().any(|byte| *byte != 0))
+    }
+
     fn clear_route_cache(&mut self) {
         // Envoy has this function. A host without it has no route that waits for the mark.
         let _ = abi::call_foreign_function("clear_route_cache");

@@ -172,8 +172,9 @@ fn forward(host: &mut impl Host, headers: Option<&ToSegment>, call: &Call) -> Re
     if let Some(headers) = headers {
         send_headers(host, headers)?;
     }
-    // The mark must be there when the host looks for the route again. Headers that are not held have changed before it.
-    if headers.is_none() || !host.reroutes() {
+    // The mark must be there when the host looks for the route again. Headers that are not held have changed before it; if
+    // nothing else holds the request either, it has left, and Envoy would crash for want of its route.
+    if headers.is_none() && !host.sends_on() || !host.reroutes() {
         host.clear_route_cache();
     }
     Ok(())

@@ -167,6 +167,10 @@ impl Host for Native<'_> {
         false
     }
 
+    fn sends_on(&self) -> bool {
+        false // the request is always held
+    }
+
     fn clear_route_cache(&mut self) {
         self.envoy.clear_route_cache();
     }

@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use sandbox::envoy::{self, Config, HTTP_CONNECTION_MANAGER, PLUGIN, workspace_root};
+use sandbox::envoy::{self, Config, HTTP_CONNECTION_MANAGER, PLUGIN, ROUTE, workspace_root};
 use sandbox::stigg::Webhook;
 use sandbox::trapping;
 use serde_json::json;
+use tests::deployed::events_arrive_that_nothing_holds;
 use tests::edge::*;
+use tests::openings::MARK;
 use tokio::task::JoinSet;
 use wasmparser::{Parser, Payload};
 
@@ -42,6 +44,22 @@ async fn after_a_trap_the_filter_recovers_and_nothing_went_through_unmapped() ->
         assert!(call.body.starts_with(br#"{"event":"customer_payment_failed","userId":"acme","#), "{call:?}");
     }
     Ok(())
+}
+
+/// The route of a gateway that cannot match on filter state. No other route takes the path of the call.
+#[tokio::test]
+async fn an_event_that_nobody_holds_arrives_where_a_header_chooses_the_route() -> Result<()> {
+    let edge = Edge::start_with(|config| {
+        let marked = json!([{ "name": MARK.0, "string_match": { "exact": MARK.1 } }]);
+        config
+            .hold_request_headers(false)?
+            .remove(&format!("{HTTP_CONNECTION_MANAGER}/http_filters/envoy.filters.http.buffer"))?
+            .remove(&ROUTE.replace("stigg_to_segment", "not_found"))?
+            .remove(&format!("{ROUTE}/match/filter_state"))?
+            .set(&format!("{ROUTE}/match/headers"), marked)
+    })
+    .await?;
+    events_arrive_that_nothing_holds(&edge).await
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ struct Fake {
     fails_at: Option<&'static str>,
     fails_to_reply: bool,
     keeps_route: bool,
+    sends_on: bool,
     filter_state: Option<&'static str>,
     now: Option<Duration>,
     counted: Vec<Metric>,
@@ -104,6 +105,10 @@ impl Host for Fake {
         !self.keeps_route
     }
 
+    fn sends_on(&self) -> bool {
+        self.sends_on
+    }
+
     fn clear_route_cache(&mut self) {
         let _ = self.call("clear route cache");
     }
@@ -175,13 +180,21 @@ fn headers_that_are_not_held_change_at_once() {
     let mut stream = streaming();
     assert_eq!(stream.on_request_headers(&mut host, false), Action::Continue);
     assert!(host.calls.contains(&"remove cookie".to_owned()));
-    assert!(host.calls.contains(&"set x-stigg-segment-filter: admitted".to_owned()));
+    assert!(host.calls.contains(&"set stigg_segment_filter: admitted".to_owned()));
     assert!(host.calls.contains(&"remove content-length".to_owned()), "the host frames the body: {:?}", host.calls);
     host.calls.clear();
     assert_eq!(stream.on_request_body(&mut host, EVENT.len(), true), Action::Continue);
     let [_, wrapped, after @ ..] = host.calls.as_slice() else { panic!("{:?}", host.calls) };
     assert!(wrapped.starts_with("wrap "));
     assert_eq!(after, ["property stigg_mapped: true", "clear route cache"]);
+}
+
+/// Nothing has held them. Envoy crashes if it loses the route of a request that it sends on.
+#[test]
+fn a_request_that_has_left_keeps_its_route() {
+    let mut host = Fake { sends_on: true, ..Fake::new(EVENT) };
+    assert_eq!(serve(streaming(), &mut host), Action::Continue);
+    assert_eq!(host.calls.last().unwrap(), "property stigg_mapped: true");
 }
 
 #[test]
@@ -201,7 +214,7 @@ fn a_dynamic_module_also_marks_a_mapped_request_with_a_header() {
     assert_eq!(stream.on_request_headers(&mut host, false), Action::Pause);
     assert_eq!(host.calls, [""; 0]);
     assert_eq!(stream.on_request_body(&mut host, EVENT.len(), true), Action::Continue);
-    assert!(host.calls.contains(&"set x-stigg-segment-filter: admitted".to_owned()), "{:?}", host.calls);
+    assert!(host.calls.contains(&"set stigg_segment_filter: admitted".to_owned()), "{:?}", host.calls);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use sandbox::segment::Behaviour;
 use sandbox::stigg::Webhook;
 use serde_json::Value;
@@ -87,6 +87,24 @@ pub async fn delivers_or_says_so_in_time(edge: &Edge) -> Result<()> {
     assert_eq!(stigg.response_within(Duration::from_secs(28)).await?.status, 504);
     assert!(begin.elapsed() > Duration::from_secs(20), "{:?}", begin.elapsed());
     edge.segment.behave(Behaviour::Accept);
+    Ok(())
+}
+
+/// Where nothing holds a request until its event is mapped, and its route does not wait for that, its head leaves at once. Its
+/// event arrives, and Envoy does not crash.
+pub async fn events_arrive_that_nothing_holds(edge: &Edge) -> Result<()> {
+    let whole = post_chunked(EVENT, 7);
+    let (head, body) = whole.split_at(whole.find("\r\n\r\n").context("a head")? + 4);
+    // There is no connection to Segment yet.
+    assert_eq!(edge.ask(whole.clone()).await?.status, 200);
+    for begun in 2..=3 {
+        let mut stigg = edge.connect().await?;
+        stigg.send(head).await?;
+        eventually("the head leaves", async || Ok(edge.segment.requests_begun() == begun)).await?;
+        stigg.send(body).await?;
+        assert_eq!(stigg.response().await?.status, 200);
+    }
+    assert_eq!(edge.segment.accepted_count(), 3);
     Ok(())
 }
 
