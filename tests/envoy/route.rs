@@ -17,7 +17,7 @@ fn filter() -> String {
 const FORGED: [(&str, &str); 5] = [
     ("stigg_mapped", "true"),
     ("wasm.stigg_mapped", "true"),
-    ("x-stigg-segment-filter", "admitted"),
+    ("stigg_segment_filter", "admitted"),
     ("user-agent", USER_AGENT),
     ("x-envoy-original-path", "/v1/track"),
 ];
@@ -144,7 +144,7 @@ async fn a_call_goes_to_segment_held_by_the_filter_or_by_a_buffer() -> Result<()
             let calls = edge.segment.calls();
             assert!(calls.len() == 3 && calls.iter().all(|call| call.path == endpoint), "{calls:?}");
             // The mark for gateways that cannot match on filter state does not get there.
-            assert!(calls.iter().all(|call| call.header("x-stigg-segment-filter").is_none()));
+            assert!(calls.iter().all(|call| call.header("stigg_segment_filter").is_none()));
             assert_eq!(edge.envoy.stat(NOT_MAPPED).await?, 0);
         }
     }

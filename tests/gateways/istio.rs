@@ -11,7 +11,7 @@ use tests::case_runner::hold_to;
 use tests::cases::cases;
 use tests::deployed::*;
 use tests::edge::*;
-use tests::manifests::{Manifests, every, text};
+use tests::manifests::{Manifests, every, file_of, text};
 use tests::translated::Translated;
 
 use crate::changes::{parts, without as leave_out};
@@ -86,7 +86,7 @@ async fn with_the_gateway_api_every_case_has_the_same_outcome() -> Result<()> {
 
 #[tokio::test]
 async fn without_the_wasm_plugin_nothing_reaches_segment() -> Result<()> {
-    let forged = "x-stigg-segment-filter: admitted\r\nstigg_mapped: true\r\nwasm.stigg_mapped: true\r\n";
+    let forged = "stigg_segment_filter: admitted\r\nstigg_mapped: true\r\nwasm.stigg_mapped: true\r\n";
     for (whole, answer) in [(shipped()?, (503, "filter_missing")), (with_gateway_api()?, (500, ""))] {
         let without_plugin = without(&whole, "WasmPlugin");
         // Without the EnvoyFilter, a header decides. Stigg does not send it. The Gateway API then knows no other answer.
@@ -160,9 +160,8 @@ async fn nobody_brings_a_secret_along() -> Result<()> {
     for path in [None].into_iter().chain(paths.iter().map(Some)) {
         let object = path.map_or(Ok(filter.clone()), |path| leave_out(filter, path))?;
         let others = manifests.0.iter().filter(|other| other["kind"] != "EnvoyFilter");
-        let text = others.chain([&object]).map(Value::to_string).collect::<Vec<_>>().join("\n---\n");
         // Istio or Envoy rejects some of them.
-        let Ok(made) = istio(&text) else { continue };
+        let Ok(made) = istio(&file_of(others.chain([&object]))) else { continue };
         if !seen.insert(made.to_string()) {
             continue;
         }

@@ -262,7 +262,7 @@ fn sent_upstream(request: &Message) -> Result<Call> {
     ensure!(sent.headers.get(b"transfer-encoding").is_none(), "framing is the host's concern");
     // The route matches on this header and removes it.
     let mut sent_headers = headers(&sent.headers);
-    sent_headers.retain(|(name, _)| name != "x-stigg-segment-filter");
+    sent_headers.retain(|(name, _)| name != "stigg_segment_filter");
     Ok(Call { headers: sent_headers, body: sent.body.clone(), trailers: sent.trailers.len() })
 }
 
