@@ -166,6 +166,11 @@ impl Segment {
         self.shared.ledger.connections()
     }
 
+    /// Connections of a stand-in with TLS that did not begin with TLS: whatever came on them, anyone on the way could read.
+    pub fn unencrypted(&self) -> usize {
+        self.shared.ledger.unencrypted()
+    }
+
     /// Request heads seen, including those whose body never ended.
     pub fn requests_begun(&self) -> usize {
         self.shared.ledger.requests_begun()

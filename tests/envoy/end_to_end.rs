@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use sandbox::envoy::{self, Config};
 use sandbox::segment::{Behaviour, Segment, Transport};
 use sandbox::stigg::Webhook;
@@ -442,6 +442,17 @@ async fn nothing_is_sent_to_a_server_that_cannot_prove_it_is_segment() -> Result
     let edge = Edge::start_between(stranger, distrust, options()).await?;
     assert_eq!(edge.send_event(EVENT).await?.status, 503);
     assert_eq!(edge.segment.requests_begun(), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_tls_to_segment_envoy_does_not_start() -> Result<()> {
+    let segment = Segment::start().await?;
+    let config = Config::shipped_with(shell())?.on_loopback()?.upstream(&segment)?;
+    envoy::Envoy::start(config.clone(), options()).await?;
+    let config = config.remove(&format!("{}/transport_socket", envoy::SEGMENT_CLUSTER))?;
+    let error = envoy::Envoy::start(config, options()).await.err().context("it starts")?;
+    assert!(format!("{error:#}").contains("before it was ready"), "{error:#}");
     Ok(())
 }
 

@@ -5,16 +5,17 @@
 //! everything, and at what the variants add.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use sandbox::envoy::{Config, Envoy, HTTP_CONNECTION_MANAGER, Options, ROUTE};
+use sandbox::envoy::{Config, Envoy, HTTP_CONNECTION_MANAGER, Options, ROUTE, VALIDATION_CONTEXT};
 use sandbox::segment::Segment;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::edge::*;
-use tests::openings::{Doors, ELSEWHERE, OTHER_KEY, doors};
+use tests::openings::{Doors, ELSEWHERE, OTHER_KEY, doors, impostors};
 
 use crate::operations::{GLOBAL, SDS, etc_envoy, rendered, replace};
 
@@ -140,22 +141,38 @@ fn wrong_values(right: &Value) -> Vec<Value> {
     wrong
 }
 
-type Change = Box<dyn FnOnce(Config) -> Result<Config> + Send>;
+type Change = Box<dyn Fn(Config) -> Result<Config> + Send + Sync>;
 
-/// What a variant does after a change. `None` if Envoy does not serve it.
-async fn doors_of(variant: Variant, change: impl FnOnce(Config) -> Result<Config>) -> Result<Option<Doors>> {
+/// What a variant does after a change, perhaps to TLS. `None` if Envoy does not serve it.
+async fn doors_of(
+    variant: Variant,
+    concerns_tls: bool,
+    change: impl Fn(Config) -> Result<Config>,
+) -> Result<Option<Doors>> {
     let (etc, segment) = (variant.etc()?, Segment::start().await?);
     let config = change(variant.config(&etc, &segment)?)?;
     // Envoy waits 15 s for a secret that does not come.
     let options = Options { patience: Duration::from_secs(20), log_level: "off".to_owned(), ..options() };
-    let Ok(envoy) = Envoy::start(config, options).await else { return Ok(None) };
-    Ok(Some(doors(&Edge { envoy, segment }, BOUND).await?))
+    let Ok(envoy) = Envoy::start(config, options.clone()).await else { return Ok(None) };
+    let mut found = doors(&Edge { envoy, segment }, BOUND).await?;
+    if found.works && concerns_tls {
+        let config = |impostor: &Segment, authority: Option<&Path>| {
+            let config = variant.config(&etc, impostor)?;
+            let trusted = format!("{VALIDATION_CONTEXT}/trusted_ca");
+            change(match authority {
+                Some(authority) => config.set(&trusted, json!({ "filename": authority }))?,
+                None => config,
+            })
+        };
+        found.open.extend(impostors(&options, config).await?);
+    }
+    Ok(Some(found))
 }
 
 /// Tries each change to a variant: what it is called, and the change.
 async fn try_each(variant: Variant, changes: Vec<(String, Change)>) -> Result<()> {
     let shipped = Doors { works: variant.has_secret, open: vec![] };
-    assert_eq!(doors_of(variant, Ok).await?, Some(shipped), "as shipped");
+    assert_eq!(doors_of(variant, true, Ok).await?, Some(shipped), "as shipped");
     let total = changes.len();
     let changes = Arc::new(Mutex::new(changes.into_iter()));
     let results = Arc::new(Mutex::new((0, 0, Vec::new())));
@@ -166,7 +183,9 @@ async fn try_each(variant: Variant, changes: Vec<(String, Change)>) -> Result<()
             loop {
                 let next = changes.lock().expect("nobody panics with it").next();
                 let Some((what, change)) = next else { return anyhow::Ok(()) };
-                let found = doors_of(variant, change).await.with_context(|| what.clone())?;
+                let found = doors_of(variant, what.contains("/transport_socket"), change)
+                    .await
+                    .with_context(|| what.clone())?;
                 let mut results = results.lock().expect("nobody panics with it");
                 results.1 += usize::from(found.is_some());
                 results.0 += 1;
@@ -230,7 +249,7 @@ async fn fails_closed_whatever_value_is_wrong(variant: Variant) -> Result<()> {
     for (path, value) in looked_at(variant).await? {
         for wrong in wrong_values(&value) {
             let (path, what) = (path.clone(), format!("{path} = {wrong}"));
-            changes.push((what, Box::new(move |config| config.set(&path, wrong))));
+            changes.push((what, Box::new(move |config| config.set(&path, wrong.clone()))));
         }
     }
     try_each(variant, changes).await

@@ -123,10 +123,9 @@ async fn the_alert_for_a_missing_filter_cannot_fire_on_envoy_gateway() -> Result
     for _ in 1..3 {
         assert_eq!(answer(proxy, EVENT).await, Some(503));
     }
-    let admin = gateway.admin().context("no admin interface")?;
-    let get = Webhook::new("").method("GET".parse()?).send(&format!("http://{admin}/stats/prometheus")).await?;
+    let text = gateway.admin_get("/stats/prometheus").await?;
     let labels = ["envoy_response_code_class=\"5\"", "envoy_http_conn_manager_prefix=\"https-10443\""];
-    only_the_class_counts(&get.text(), "envoy_http_downstream_rq_xx", &labels);
+    only_the_class_counts(&text, "envoy_http_downstream_rq_xx", &labels);
     Ok(())
 }
 

@@ -4,17 +4,20 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use sandbox::envoy::{Envoy, Shell, locate, workspace_root};
 use sandbox::process::Process;
-use sandbox::segment::{Options, Segment};
+use sandbox::segment::{Options, Segment, Transport};
+use sandbox::stigg::Webhook;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::cases::KEYS_SOURCE;
 use tests::edge::*;
 use tests::layout::unpack;
-use tests::manifests::{Manifests, text};
+use tests::manifests::{Manifests, file_of, text};
 use tests::registry::Registry;
 use tests::tools::tool;
 use tests::volume::project;
@@ -41,10 +44,16 @@ pub fn digest(image: &str) -> Result<String> {
 /// Where Envoy takes webhooks: not on port 443, where the stand-in for Segment is.
 const WEBHOOKS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 10_443);
 
+/// Where a gateway answers with the number of the last change that its Envoy has.
+const CHANGES: &str = "/changes";
+/// After this time without an answer there, there is no way through the gateway.
+const NO_WAY: Duration = Duration::from_secs(2);
+
 /// What a gateway runs on: a registry, a folder with resources, and a certificate.
 pub struct Gateway {
     folder: TempDir,
     identity: Identity,
+    changes: AtomicUsize,
     /// The digest of the module's image.
     pub digest: String,
     /// Where its image is; taken, it is stopped.
@@ -90,6 +99,7 @@ impl Gateway {
             .replace("\n    port: 443\n", &format!("\n    port: {}\n", WEBHOOKS.port()));
         let this = Self {
             folder,
+            changes: AtomicUsize::new(0),
             digest: digest("stigg-segment-filter")?,
             identity: Identity::of(HOST)?,
             registry: Some(registry),
@@ -140,12 +150,17 @@ impl Gateway {
         self.folder.path().join("resources")
     }
 
-    /// Creates or replaces an object.
+    /// Creates an object, or changes one.
     pub fn apply(&self, object: &Value) -> Result<()> {
+        let file = self.file(object);
+        self.write(file.file_name().and_then(|name| name.to_str()).context("a name")?, [object])
+    }
+
+    fn write<'a>(&self, name: &str, objects: impl IntoIterator<Item = &'a Value>) -> Result<()> {
         // The gateway must not read half a file.
         let whole = self.home().join("new");
-        fs::write(&whole, serde_yaml_ng::to_string(object)?)?;
-        Ok(fs::rename(whole, self.file(object))?)
+        fs::write(&whole, file_of(objects))?;
+        Ok(fs::rename(whole, self.resources().join(name))?)
     }
 
     /// Deletes an object.
@@ -156,6 +171,65 @@ impl Gateway {
     fn file(&self, object: &Value) -> PathBuf {
         let (kind, name) = (&object["kind"], &object["metadata"]["name"]);
         self.resources().join(format!("{kind}-{name}.yaml").replace('"', ""))
+    }
+
+    /// Replaces an object by one with the same name. The gateway merges what is only applied into what it has, and so keeps
+    /// what is left out.
+    pub async fn replace(&self, process: &Process, object: &Value) -> Result<()> {
+        let file = self.file(object);
+        let file = file.to_str().context("a path in UTF-8")?;
+        let mut position = process.log().text().len();
+        self.delete(object)?;
+        let read = async {
+            process.log().line_after(&mut position, |line| line.contains("\"REMOVE\"") && line.contains(file)).await;
+            process.log().line_after(&mut position, |line| line.contains("reload resources finished")).await;
+        };
+        tokio::time::timeout(PATIENCE, read).await.with_context(|| format!("{file} is still there"))?;
+        self.apply(object)
+    }
+
+    /// Waits until its Envoy has all that was applied: it then answers with a new number. Returns whether it does.
+    pub async fn settled(&self, proxy: SocketAddr) -> Result<bool> {
+        let number = self.changes.fetch_add(1, Ordering::Relaxed).to_string();
+        let filter = json!({ "group": "gateway.envoyproxy.io", "kind": "HTTPRouteFilter", "name": "changes" });
+        let metadata = json!({ "name": "changes", "namespace": "stigg-segment" });
+        let route = json!({
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "HTTPRoute",
+            "metadata": metadata,
+            "spec": {
+                "parentRefs": [{ "name": "stigg-gateway" }],
+                "hostnames": [HOST],
+                "rules": [{
+                    "matches": [{ "path": { "type": "Exact", "value": CHANGES } }],
+                    "filters": [{ "type": "ExtensionRef", "extensionRef": filter }],
+                }],
+            },
+        });
+        let answer = json!({
+            "apiVersion": "gateway.envoyproxy.io/v1alpha1",
+            "kind": "HTTPRouteFilter",
+            "metadata": metadata,
+            "spec": { "directResponse": { "statusCode": 200, "body": { "type": "Inline", "inline": number } } },
+        });
+        self.write("changes.yaml", [&route, &answer])?;
+        let uses_it = async {
+            while !self.uses(proxy, &number).await.unwrap_or_default() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        Ok(tokio::time::timeout(NO_WAY, uses_it).await.is_ok())
+    }
+
+    /// Whether its Envoy has the change with this number, and nothing of it is still warming.
+    async fn uses(&self, proxy: SocketAddr, number: &str) -> Result<bool> {
+        let mut connection = Connection::open(proxy).await?;
+        connection.send(post("").replace(PATH, CHANGES)).await?;
+        if connection.response().await?.body != number {
+            return Ok(false);
+        }
+        let warming = self.admin_get("/stats?filter=warming").await?;
+        Ok(warming.contains("warming_clusters: 0") && warming.contains("listeners_warming: 0"))
     }
 
     /// Starts the gateway.
@@ -177,9 +251,16 @@ impl Gateway {
     /// Where the admin interface of its Envoy listens.
     pub fn admin(&self) -> Option<SocketAddr> {
         let folders = fs::read_dir(self.home()).ok()?.flatten();
-        folders
-            .filter_map(|folder| fs::read_to_string(folder.path().join("admin-address.txt")).ok()?.trim().parse().ok())
-            .last()
+        // It may have started several Envoys, in folders named by the time.
+        let newest =
+            folders.map(|folder| folder.path().join("admin-address.txt")).filter(|file| file.exists()).max()?;
+        fs::read_to_string(newest).ok()?.trim().parse().ok()
+    }
+
+    /// What it answers there.
+    pub async fn admin_get(&self, path: &str) -> Result<String> {
+        let admin = self.admin().context("no admin interface")?;
+        Ok(Webhook::new("").method("GET".parse()?).send(&format!("http://{admin}{path}")).await?.text())
     }
 
     /// Starts it with the whole manifest, and waits until it takes webhooks.
@@ -225,9 +306,19 @@ pub async fn answer(proxy: SocketAddr, event: &str) -> Option<u16> {
 
 /// A stand-in for Segment where the manifest sends, with an authority that this machine trusts.
 pub async fn segment() -> Result<Segment> {
-    let segment = Segment::start_with(Options { address: ([127, 0, 0, 1], 443).into(), ..Options::default() }).await?;
-    // `alone` has put a copy in its place.
-    let authority = fs::read_to_string(segment.ca_file().context("no authority")?)?;
-    fs::write("/etc/ssl/certs/ca-certificates.crt", authority)?;
+    let segment = server(Transport::default()).await?;
+    trust(&segment)?;
     Ok(segment)
+}
+
+/// A server there.
+pub async fn server(transport: Transport) -> Result<Segment> {
+    Segment::start_with(Options { address: ([127, 0, 0, 1], 443).into(), transport, ..Options::default() }).await
+}
+
+/// Lets this machine trust a server's authority.
+pub fn trust(server: &Segment) -> Result<()> {
+    // `alone` has put a copy in its place.
+    let authority = fs::read_to_string(server.ca_file().context("no authority")?)?;
+    Ok(fs::write("/etc/ssl/certs/ca-certificates.crt", authority)?)
 }

@@ -21,6 +21,9 @@ use tokio::time::{Instant, sleep_until};
 /// Far below what this machine can take, so that only the limit holds webhooks back.
 const LIMIT: usize = 200;
 
+/// The limit of all replicas together, a second.
+const LIMIT_OF_ALL: usize = 1000;
+
 /// Envoy's rate limit service with deploy/ratelimit.yaml and its Redis.
 struct RateLimit {
     redis: Option<Process>,
@@ -148,20 +151,49 @@ async fn three_envoys_share_one_rate_limit_and_go_on_without_it() -> Result<()> 
     Ok(())
 }
 
+/// A tenth of a replica's share, so that any machine can send as much.
+fn tenth_of_the_share(config: Config) -> Result<Config> {
+    let bucket = format!("{HTTP_CONNECTION_MANAGER}/http_filters/local_ratelimit/typed_config/token_bucket");
+    let mut tokens = config.get(&bucket)?.clone();
+    for field in ["max_tokens", "tokens_per_fill"] {
+        tokens[field] = json!(tokens[field].as_u64().context("a number")? / 10);
+    }
+    config.set(&bucket, tokens)
+}
+
+/// Few connections do not spread evenly. Each replica takes its share and, once, a burst of one or two
+/// of it more.
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_let_through_their_shares_however_connections_spread() -> Result<()> {
+    const SECONDS: usize = 8;
+    const SENT: usize = 100; // a second: a tenth of the limit
+    for count in [2, 3] {
+        let value = format!("replicas={count}");
+        let share = LIMIT_OF_ALL * 16 / 10 / count / 10;
+        for connections in [[0, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 1], [0, 0, 1, 2]] {
+            let led_to = |replica| connections.iter().filter(|it| **it == replica).count();
+            if led_to(count) > 0 {
+                continue;
+            }
+            let replicas = Replicas::start(count, &[&value], tenth_of_the_share).await?;
+            let answers = replicas.send(&connections, SENT, SECONDS as f64).await?;
+            println!(
+                "{count} replicas, connections to {connections:?}: {answers:?} of {SENT} a second for {SECONDS} s"
+            );
+            let taken = |replica| (led_to(replica) * SENT / 4 * SECONDS).min(share * (2 * SECONDS + 3) / 2);
+            let expected: usize = (0..count).map(taken).sum();
+            let passed = answers[&200];
+            assert!(passed.abs_diff(expected) < expected / 10, "{connections:?}: {expected} expected: {answers:?}");
+        }
+    }
+    Ok(())
+}
+
 /// With the fewest replicas, however the connections spread. Segment is as fast as it can be here.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_replicas_take_a_steady_800_webhooks_a_second() -> Result<()> {
-    // A tenth of all numbers, so that any machine can send them.
-    let tenth = |config: Config| {
-        let bucket = format!("{HTTP_CONNECTION_MANAGER}/http_filters/local_ratelimit/typed_config/token_bucket");
-        let mut tokens = config.get(&bucket)?.clone();
-        for field in ["max_tokens", "tokens_per_fill"] {
-            tokens[field] = json!(tokens[field].as_u64().context("a number")? / 10);
-        }
-        config.set(&bucket, tokens)
-    };
     for connections in [[0, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 1]] {
-        let replicas = Replicas::start(2, &[], tenth).await?;
+        let replicas = Replicas::start(2, &[], tenth_of_the_share).await?;
         let answers = replicas.send(&connections, 80, 8.0).await?;
         assert!(answers.len() == 1 && answers[&200] > 600, "{connections:?}: {answers:?}");
     }

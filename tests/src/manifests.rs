@@ -58,6 +58,11 @@ pub fn text(file: &str, variants: &[&str]) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
+/// A file with these documents.
+pub fn file_of<'a>(documents: impl IntoIterator<Item = &'a Value>) -> String {
+    documents.into_iter().map(Value::to_string).collect::<Vec<_>>().join("\n---\n")
+}
+
 /// The documents of a file.
 #[derive(Debug)]
 pub struct Manifests(pub Vec<Value>);

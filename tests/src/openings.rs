@@ -1,9 +1,11 @@
 //! What is open in a gateway whose configuration lacks something: what gets to Segment, or is answered 2xx, and must not.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
-use sandbox::segment::{Behaviour, Call, HOSTS};
+use sandbox::envoy::{self, Config, Envoy};
+use sandbox::segment::{Behaviour, Call, HOSTS, Options, Segment, Transport};
 use sandbox::stigg::Webhook;
 use serde_json::Value;
 use tokio::task::JoinSet;
@@ -87,6 +89,9 @@ pub async fn doors(edge: &Edge, bound: Duration) -> Result<Doors> {
     if edge.segment.requests_begun() != calls.len() {
         open.push(format!("{} requests to Segment, {} complete", edge.segment.requests_begun(), calls.len()));
     }
+    if edge.segment.unencrypted() > 0 {
+        open.push(UNENCRYPTED.to_owned());
+    }
     for call in calls {
         if !is_addressed_to_segment(&call) {
             open.push(format!("{ELSEWHERE}: {} {:?} {}", call.method, call.host, call.path));
@@ -94,20 +99,46 @@ pub async fn doors(edge: &Edge, bound: Duration) -> Result<Doors> {
         if call.write_key.as_deref() != Some(WRITE_KEY) {
             open.push(format!("{OTHER_KEY}: {:?}", call.write_key));
         }
-        if !is_whole(&call) || format!("{call:?}").contains(SECRET) {
-            open.push(format!("Segment gets {call:.500?}"));
+        let text = format!("{call:?}");
+        if !is_whole(&call) || text.contains(SECRET) {
+            open.push(format!("Segment gets {}", text.chars().take(500).collect::<String>()));
         }
     }
     Ok(Doors { works, open })
 }
 
+/// What is open if servers get calls that cannot prove to be Segment: by an unknown authority, and under another name. `config`
+/// is that of a gateway in front of one. It trusts the authority, if there is one, in place of the server's own.
+pub async fn impostors(
+    options: &envoy::Options,
+    config: impl Fn(&Segment, Option<&Path>) -> Result<Config>,
+) -> Result<Vec<String>> {
+    let genuine = Segment::start().await?;
+    let mut open = Vec::new();
+    for (name, authority) in [(HOSTS[0], genuine.ca_file()), ("example.com", None)] {
+        let impostor = Options { transport: Transport::tls_for([name]), ..Options::default() };
+        let segment = Segment::start_with(impostor).await?;
+        let envoy = Envoy::start(config(&segment, authority)?, options.clone()).await?;
+        let edge = Edge { envoy, segment };
+        edge.ask(post(EVENT)).await?;
+        if edge.segment.requests_begun() > 0 {
+            open.push(format!("{IMPOSTOR}: {name}"));
+        }
+    }
+    Ok(open)
+}
+
+/// How an opening begins if a server gets calls that cannot prove to be Segment.
+pub const IMPOSTOR: &str = "an impostor gets calls";
 /// How an opening begins if a call goes to another path or host name.
 pub const ELSEWHERE: &str = "a call goes elsewhere";
+/// What an opening is if a call is not encrypted.
+pub const UNENCRYPTED: &str = "a call is not encrypted";
 /// How it begins if a call has another write key.
 pub const OTHER_KEY: &str = "a call has another write key";
 
 /// The header by which the filter marks an admitted event for the gateways' routes. Any sender can send it.
-pub const MARK: (&str, &str) = ("x-stigg-segment-filter", "admitted");
+pub const MARK: (&str, &str) = ("stigg_segment_filter", "admitted");
 
 /// Whether a call is a whole event that may be sent.
 fn is_whole(call: &Call) -> bool {

@@ -59,6 +59,7 @@ impl Call {
 pub(super) struct Ledger {
     recording: Recording,
     connections: AtomicUsize,
+    unencrypted: AtomicUsize,
     requests_begun: AtomicUsize,
     accepted: AtomicUsize,
     arrived: AtomicUsize,
@@ -80,6 +81,7 @@ impl Ledger {
         Self {
             recording,
             connections: AtomicUsize::new(0),
+            unencrypted: AtomicUsize::new(0),
             requests_begun: AtomicUsize::new(0),
             accepted: AtomicUsize::new(0),
             arrived: AtomicUsize::new(0),
@@ -91,6 +93,10 @@ impl Ledger {
 
     pub(super) fn connection_taken(&self) {
         self.connections.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn connection_is_unencrypted(&self) {
+        self.unencrypted.fetch_add(1, Relaxed);
     }
 
     pub(super) fn request_begun(&self) {
@@ -126,7 +132,7 @@ impl Ledger {
         let mut entries = self.entries.lock().unwrap();
         entries.calls.clear();
         entries.first = self.arrived.load(Relaxed);
-        for counter in [&self.connections, &self.requests_begun, &self.accepted] {
+        for counter in [&self.connections, &self.unencrypted, &self.requests_begun, &self.accepted] {
             counter.store(0, Relaxed);
         }
         self.len.send_replace(0);
@@ -142,6 +148,10 @@ impl Ledger {
 
     pub(super) fn connections(&self) -> usize {
         self.connections.load(Relaxed)
+    }
+
+    pub(super) fn unencrypted(&self) -> usize {
+        self.unencrypted.load(Relaxed)
     }
 
     pub(super) fn requests_begun(&self) -> usize {

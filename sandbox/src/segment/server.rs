@@ -40,6 +40,9 @@ pub(super) async fn run(listener: TcpListener, tls: Option<TlsAcceptor>, shared:
     }
 }
 
+/// How TLS begins: <https://www.rfc-editor.org/rfc/rfc8446#section-5.1>.
+const HANDSHAKE: [u8; 1] = [22];
+
 /// Serves one connection. Errors are ignored here: the client sees them, and so do the tests.
 async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
     let Ok(socket) = stream.as_fd().try_clone_to_owned() else { return };
@@ -47,6 +50,10 @@ async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, shared: Arc<Shared>)
     match tls {
         None => serve_http(stream, socket, None, shared).await,
         Some(tls) => {
+            let mut first = [0];
+            if stream.peek(&mut first).await.is_ok_and(|bytes| bytes > 0) && first != HANDSHAKE {
+                shared.ledger.connection_is_unencrypted();
+            }
             let Ok(stream) = tls.accept(stream).await else { return };
             let sni = stream.get_ref().1.server_name().map(str::to_owned);
             serve_http(stream, socket, sni, shared).await;
