@@ -24,6 +24,8 @@ use tests::volume::project;
 
 use crate::tls::{Identity, secret};
 
+/// Its manifests, in deploy/.
+pub const FILE: &str = "envoy-gateway.yaml";
 /// The host name that takes webhooks; `alone` makes it known.
 pub const HOST: &str = "edge";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -92,7 +94,7 @@ impl Gateway {
         }
         let native = Some("native").filter(|_| shell == Shell::Native);
         let variants: Vec<_> = native.into_iter().chain(variants.iter().copied()).collect();
-        let text = text("envoy-gateway.yaml", &variants)?
+        let text = text(FILE, &variants)?
             .replace("webhooks.example.com", HOST)
             .replace("registry.example.com", registry.address())
             .replace("source: main", &format!("source: {KEYS_SOURCE}"))

@@ -99,6 +99,26 @@ fn said(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
+/// The oldest version of Envoy Gateway that the page on deployment names; `tests/tools` fetches it.
+const OLDEST: &str = "github.com/envoyproxy/gateway@v1.8.0";
+
+#[tokio::test]
+async fn the_oldest_envoy_gateway_knows_what_its_manifests_contain() -> Result<()> {
+    let minor = OLDEST.rsplit_once("@v").and_then(|(_, version)| version.rsplit_once('.')).context("a version")?.0;
+    let page = fs::read_to_string(workspace_root().join("docs/deployment.md"))?;
+    assert!(page.contains(&format!("You need Envoy Gateway {minor} or later")), "{minor}");
+    let kubernetes = Kubernetes::start().await?;
+    kubernetes.kubectl(["create", "namespace", "stigg-segment"])?;
+    kubernetes.kubectl(["create", "namespace", "envoy-gateway-system"])?;
+    kubernetes.define("oldest-envoy-gateway/charts/gateway-helm/charts/crds/crds")?;
+    for variants in [&[][..], &["native"], &["sds"], &["native", "sds"]] {
+        for manifest in &Manifests::variant("envoy-gateway.yaml", variants)?.0 {
+            kubernetes.apply(manifest).with_context(|| manifest.to_string())?;
+        }
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn the_api_server_accepts_every_manifest() -> Result<()> {
     let kubernetes = Kubernetes::start().await?;
