@@ -8,6 +8,7 @@ use tests::case_runner::hold_to;
 use tests::cases::cases;
 use tests::deployed::*;
 use tests::edge::*;
+use tests::openings::MARK;
 
 use crate::changes::Load;
 use crate::gateway::{Gateway, put_secrets, segment};
@@ -132,5 +133,37 @@ async fn a_gateway_that_verifies_webhooks_itself_is_open_without_its_policy() ->
     gateway.delete(&verifies)?;
     eventually("it is open", async || Ok(takes("wrong").await? == 200)).await?;
     assert_eq!(segment.calls().len(), 1);
+    Ok(())
+}
+
+/// Why no policy may allow headers with an underscore: without the filter, a stranger could choose the route to Segment.
+#[tokio::test]
+async fn only_a_policy_that_allows_it_lets_a_client_send_the_filters_header() -> Result<()> {
+    let gateway = Gateway::prepare(Shell::Wasm).await?;
+    let segment = segment().await?;
+    let process = gateway.run()?;
+    process.log().line(|line| line.contains("Watching path added")).await; // it sees no change before
+    let others = gateway.manifests.0.iter().filter(|object| object["kind"] != "EnvoyExtensionPolicy");
+    others.clone().try_for_each(|object| gateway.apply(object))?;
+    let proxy = gateway.proxy().await?;
+    let answered = async |status: u16| {
+        let marked = format!("host: edge\r\n{}: {}\r\n", MARK.0, MARK.1);
+        let mut connection = Connection::open(proxy).await?;
+        connection.send(post(EVENT).replace(SECRET, "wrong").replace("host: edge\r\n", &marked)).await?;
+        anyhow::Ok(connection.response().await?.status == status)
+    };
+    let is_answered =
+        async |status| eventually("an answer", async || Ok(answered(status).await.unwrap_or_default())).await;
+    is_answered(503).await.with_context(|| process.log().tail())?;
+    // Envoy Gateway rejects such a request if no policy is there.
+    let policy = gateway.manifests.the("ClientTrafficPolicy")?;
+    gateway.delete(policy)?;
+    is_answered(400).await?;
+    assert_eq!(segment.connections(), 0);
+    let mut allows = policy.clone();
+    allows["spec"]["headers"]["withUnderscoresAction"] = json!("Allow");
+    gateway.apply(&allows)?;
+    is_answered(401).await?;
+    assert!(segment.calls().iter().all(|call| call.write_key.is_none() && !call.accepted));
     Ok(())
 }
