@@ -15,7 +15,7 @@ use sandbox::segment::Segment;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::edge::*;
-use tests::openings::{Doors, ELSEWHERE, OTHER_KEY, doors, impostors};
+use tests::openings::{Doors, ELSEWHERE, IMPOSTOR, OTHER_KEY, doors, impostors};
 
 use crate::operations::{GLOBAL, SDS, etc_envoy, rendered, replace};
 
@@ -28,9 +28,11 @@ const AT_ONCE: usize = 2;
 const BOUND: Duration = Duration::from_secs(8);
 
 /// What is open without a field, or with another value, and cannot be closed; it is so with any write key and any address.
-const KNOWN: [(&str, &str); 3] = [
+const KNOWN: [(&str, &str); 5] = [
     ("/stigg_to_segment/route/prefix_rewrite", ELSEWHERE),
     ("/stigg_to_segment/route/auto_host_rewrite", ELSEWHERE),
+    ("/segment/transport_socket/typed_config/auto_host_sni", IMPOSTOR),
+    ("/segment/transport_socket/typed_config/auto_sni_san_validation", IMPOSTOR),
     ("/secrets/typed_config/on_request_headers/1/format_string/text_format_source/inline_string", OTHER_KEY),
 ];
 
