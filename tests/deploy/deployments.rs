@@ -376,6 +376,29 @@ async fn a_change_of_the_secret_reaches_istios_gateway_without_a_failed_request(
     rotates_secrets(edge, |write_key, valid| project(&secrets, &secret(write_key, valid)?)).await
 }
 
+/// So the page says never to remove it.
+#[tokio::test]
+async fn without_the_key_for_the_previous_secret_istios_gateway_keeps_it_or_rejects_every_webhook() -> Result<()> {
+    let secret = Secret::from(SECRETS.map(|(key, value)| (key.to_owned(), value.to_owned())));
+    let (edge, container) = on_istio_with_variants(&secret).await?;
+    let with_previous = async |edge: &Edge| edge.ask(post(EVENT).replace(SECRET, PREVIOUS_SECRET)).await;
+    assert_eq!(with_previous(&edge).await?.status, 200);
+    let mut less = secret.clone();
+    less.remove("STIGG_WEBHOOK_SECRET_PREVIOUS");
+    project(&container.folder().join("etc/stigg-segment/secrets"), &less)?;
+    edge.envoy.wait_for_line(|line| line.contains("Failed to reload"), PATIENCE).await?;
+    assert_eq!(with_previous(&edge).await?.status, 200);
+
+    let empty = Secret::from_iter([("STIGG_WEBHOOK_SECRET_PREVIOUS".to_owned(), String::new())]);
+    for secret in [less.clone(), less.into_iter().chain(empty).collect()] {
+        let (edge, _container) = on_istio_with_variants(&secret).await?;
+        let reply = edge.send_event(EVENT).await?;
+        assert_eq!((reply.status, reply.text()), (401, "Failed to inject credential.".into()));
+        assert_eq!(edge.segment.connections(), 0);
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn connections_to_the_metrics_are_bounded_and_take_none_from_the_webhooks() -> Result<()> {
     const MOST: u64 = 16;

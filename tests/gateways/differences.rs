@@ -10,6 +10,7 @@ use sandbox::stigg::Webhook;
 use sandbox::trapping;
 use serde_json::Value;
 use tests::edge::*;
+use tests::tools::run;
 use tests::translated::Translated;
 
 use crate::data::{envoy_gateway, istio};
@@ -64,6 +65,17 @@ async fn envoy_gateway_does_not_replace_a_trapped_vm() -> Result<()> {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert_eq!(edge.segment.calls().len(), 1);
+    Ok(())
+}
+
+/// Envoy Gateway starts this when a pod stops.
+#[test]
+fn envoy_gateway_waits_for_open_connections_before_it_stops() -> Result<()> {
+    let help = run("envoy-gateway", ["envoy", "shutdown", "--help"])?;
+    for (option, default) in [("drain-timeout", "1m0s"), ("min-drain-duration", "10s")] {
+        let line = help.lines().find(|line| line.trim().starts_with(&format!("--{option} "))).context(option)?;
+        assert!(line.ends_with(&format!("(default {default})")), "{line}");
+    }
     Ok(())
 }
 

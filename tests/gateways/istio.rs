@@ -5,17 +5,20 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result};
 use sandbox::envoy::{Config, Envoy, Options, Shell};
 use sandbox::segment::Segment;
-use serde_json::Value;
+use serde_json::{Value, json};
+use tempfile::TempDir;
 use tests::attacks::cannot_be_smuggled_past;
 use tests::case_runner::hold_to;
 use tests::cases::cases;
 use tests::deployed::*;
 use tests::edge::*;
-use tests::manifests::{Manifests, every, file_of, text};
+use tests::manifests::{Manifests, each, every, file_of, text};
+use tests::openings::{MARK, doors};
 use tests::translated::Translated;
 
 use crate::changes::{parts, without as leave_out};
 use crate::data::istio;
+use crate::omissions::BOUND;
 
 const FILE: &str = "istio.yaml";
 
@@ -115,16 +118,28 @@ async fn without_the_wasm_plugin_nothing_reaches_segment() -> Result<()> {
 
 /// Without it, Istio's answers, and what it sends about the mesh, are as bad as the page on deployment says.
 #[tokio::test]
-async fn the_manifest_is_what_keeps_the_gateways_routes_from_segment() -> Result<()> {
-    let shipped = shipped()?;
+async fn the_manifest_is_what_keeps_the_mesh_from_segment() -> Result<()> {
+    let about = ["x-envoy-decorator-operation", "x-envoy-peer-metadata", "x-envoy-peer-metadata-id"];
+    // In place of Istio's own filter, which only its Envoy has.
+    let added = about[1..].iter().map(|name| json!({ "append": { "header": { "key": name, "value": "mesh" } } }));
+    let kind = "type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation";
+    let filter = json!({ "@type": kind, "mutations": { "request_mutations": added.collect::<Vec<_>>() } });
     let seen = async |manifest: &str| {
-        let edge = edge(manifest).await?;
+        let mut made = Translated(istio(manifest)?);
+        let filters = made.connection_manager()?["http_filters"].as_array_mut().context("no filters")?;
+        filters.insert(filters.len() - 1, json!({ "name": "mesh", "typed_config": filter }));
+        let segment = Segment::start().await?;
+        let edge = Edge { envoy: Envoy::start(made.config(Shell::Wasm, &segment)?, options()).await?, segment };
         assert_eq!(edge.ask(post(EVENT)).await?.status, 200);
-        anyhow::Ok(edge.segment.calls()[0].header("x-envoy-decorator-operation").map(str::to_owned))
+        let call = &edge.segment.calls()[0];
+        anyhow::Ok(about.map(|name| call.header(name).map(str::to_owned)))
     };
-    assert_eq!(seen(&shipped).await?, None);
-    let kept = seen(&shipped.replace(", x-envoy-decorator-operation", "")).await?;
-    assert_eq!(kept.as_deref(), Some("api.segment.io:443/webhooks/stigg"));
+    for manifest in [shipped()?, with_gateway_api()?] {
+        assert_eq!(seen(&manifest).await?, [None, None, None]);
+        let less = manifest.replace(&format!(", {}", about.join(", ")), "");
+        let kept = seen(&less).await?;
+        assert_eq!(kept.map(|it| it.is_some()), [true; 3]);
+    }
     Ok(())
 }
 
@@ -136,15 +151,60 @@ fn without_the_annotation_istio_tells_segment_about_the_mesh() -> Result<()> {
     Ok(())
 }
 
-/// In the variant with files, Envoy puts the secrets into headers. A sender who knows these headers gains nothing, also if
-/// any one part of the EnvoyFilter is missing.
+/// Istio's agent ends a gateway after this time, and Kubernetes the pod.
+#[test]
+fn a_pod_that_stops_has_time_for_its_requests() -> Result<()> {
+    let seconds = |text: &Value| -> Result<u64> {
+        Ok(text.as_str().and_then(|text| text.strip_suffix('s')).context("no seconds")?.parse()?)
+    };
+    let manifests = Manifests::read(FILE)?;
+    let template = &manifests.the("Deployment")?["spec"]["template"];
+    let annotation = &template["metadata"]["annotations"]["proxy.istio.io/config"];
+    let config: Value = serde_json::from_str(annotation.as_str().context("no annotation")?)?;
+    let drain = seconds(&config["terminationDrainDuration"])?;
+    assert!(drain > seconds(every(&istio(&shipped()?)?, "max_stream_duration")[0])?, "{drain}");
+    assert!(template["spec"]["terminationGracePeriodSeconds"].as_u64().is_some_and(|grace| grace > drain + 10));
+    let page = tests::pages::read("docs/deployment.md")?;
+    assert!(page.contains(&format!("waits {drain} s (`terminationDrainDuration`;")));
+    // Istio reads this field.
+    assert!(istio(&shipped()?.replace(&format!("\"{drain}s\""), "\"soon\"")).is_err());
+    Ok(())
+}
+
+/// With the Gateway of either kind, Istio makes filter chains for the same host, which Envoy rejects. So the page says to
+/// delete the first one.
 #[tokio::test]
-async fn nobody_brings_a_secret_along() -> Result<()> {
-    let manifests = Manifests::variant(FILE, &["sds"])?;
+async fn two_gateways_for_one_host_are_one_too_many() -> Result<()> {
+    let of_the_variant = Manifests::parse(&with_gateway_api()?)?;
+    let added = ["Gateway", "HTTPRoute"].map(|kind| of_the_variant.the(kind));
+    let added = added.into_iter().collect::<Result<Vec<_>>>()?;
+    let both = istio(&[shipped()?, file_of(added)].join("\n---\n"))?;
+    let chains = every(&both, "filter_chains").into_iter().find(|chains| each(chains).count() > 1);
+    let chains: Vec<_> = each(chains.context("one chain")?).map(|chain| chain["filter_chain_match"].clone()).collect();
+    assert_eq!(chains, [json!({ "server_names": ["webhooks.example.com"] }), chains[0].clone()]);
+
+    let segment = Segment::start().await?;
+    let config = Translated(istio(&shipped()?)?).config(Shell::Wasm, &segment)?;
+    let chain = config.get("/static_resources/listeners/webhooks/filter_chains/0")?.clone();
+    let with = |chains: &[Value]| {
+        let chains = chains.iter().map(|matched| {
+            let mut chain = chain.clone();
+            chain["filter_chain_match"] = matched.clone();
+            chain
+        });
+        config.clone().set("/static_resources/listeners/webhooks/filter_chains", chains.collect())
+    };
+    Envoy::start(with(&chains[..1])?, options()).await?;
+    let rejected = Envoy::start(with(&chains)?, options()).await.err().context("it starts")?;
+    assert!(format!("{rejected:#}").contains("has the same matching rules"), "{rejected:#}");
+    Ok(())
+}
+
+/// The folder with the files that the variant with files reads.
+fn files(manifests: &Manifests) -> Result<TempDir> {
     let folder = tempfile::tempdir()?;
-    let here = |text: &str| text.replace("/etc/stigg-segment", folder.path().to_str().unwrap_or_default());
     let files = manifests.the("ConfigMap")?["data"].as_object().context("no data")?.iter();
-    let files = files.map(|(name, text)| (format!("sds/{name}"), here(text.as_str().unwrap_or_default())));
+    let files = files.map(|(name, text)| (format!("sds/{name}"), below(&folder, text.as_str().unwrap_or_default())));
     let secrets =
         [("SEGMENT_WRITE_KEY", WRITE_KEY), ("STIGG_WEBHOOK_SECRET", SECRET), ("STIGG_WEBHOOK_SECRET_PREVIOUS", SECRET)];
     let secrets = secrets.into_iter().map(|(name, text)| (format!("secrets/{name}"), text.to_owned()));
@@ -153,6 +213,46 @@ async fn nobody_brings_a_secret_along() -> Result<()> {
         std::fs::create_dir_all(file.parent().context("a folder")?)?;
         std::fs::write(file, text)?;
     }
+    Ok(folder)
+}
+
+/// A text with the paths of such a folder.
+fn below(folder: &TempDir, text: &str) -> String {
+    text.replace("/etc/stigg-segment", folder.path().to_str().unwrap_or_default())
+}
+
+/// Also not Segment, if the filter is missing and Istio does not know which route to guard.
+#[tokio::test]
+async fn only_the_filters_that_need_the_secrets_see_their_headers() -> Result<()> {
+    let whole = text(FILE, &["sds"])?;
+    let mut made = Translated(istio(&whole)?);
+    let filters = &made.connection_manager()?["http_filters"];
+    let names: Vec<_> = each(filters).filter_map(|filter| filter["name"].as_str()).take(5).collect();
+    let needed = ["segment", "previous", "stigg", "envoy.filters.http.set_filter_state"];
+    assert_eq!(names, [&needed[..], &["envoy.filters.http.header_mutation"]].concat());
+
+    let folder = files(&Manifests::parse(&whole)?)?;
+    let open = without(&whole, "WasmPlugin").replace("route: { name: stigg_to_segment }", "route: { name: other }");
+    let segment = Segment::start().await?;
+    let config = Translated(istio(&open)?).config(Shell::Wasm, &segment)?.to_string();
+    let envoy = Envoy::start(Config::from_yaml(&below(&folder, &config))?, options()).await?;
+    let (edge, (mark, value)) = (Edge { envoy, segment }, MARK);
+    let marked = format!("{mark}: {value}\r\ncontent-length: {}\r\n", EVENT.len());
+    edge.ask(request("POST", &marked, EVENT).replace(SECRET, "wrong")).await?;
+    let calls = edge.segment.calls();
+    assert_eq!(calls.len(), 1);
+    let headers = format!("{:?}", calls[0].headers);
+    assert!(!headers.contains(SECRET) && !headers.contains(WRITE_KEY), "{headers}");
+    Ok(())
+}
+
+/// In the variant with files, Envoy puts the secrets into headers. A sender who knows these headers gains nothing, also if
+/// any one part of the EnvoyFilter is missing.
+#[tokio::test]
+async fn nobody_brings_a_secret_along() -> Result<()> {
+    let manifests = Manifests::variant(FILE, &["sds"])?;
+    let folder = files(&manifests)?;
+    let here = |text: &str| below(&folder, text);
     let filter = manifests.the("EnvoyFilter")?;
     let mut paths = vec![];
     parts(&filter["spec"]["configPatches"], "/spec/configPatches", &mut paths);
@@ -175,6 +275,9 @@ async fn nobody_brings_a_secret_along() -> Result<()> {
         let reply = edge.ask(forged.replace(SECRET, "forged")).await?;
         assert!(reply.status >= 400, "without {path:?}: {reply:?}");
         assert_eq!(edge.segment.connections(), 0, "without {path:?}");
+        let found = doors(&edge, BOUND).await?;
+        assert_eq!(found.open, Vec::<String>::new(), "without {path:?}");
+        edge.segment.clear();
         let _ = edge.ask(forged).await;
         let calls = edge.segment.calls();
         assert!(calls.iter().all(|call| call.write_key.as_deref() == Some(WRITE_KEY)), "without {path:?}: {calls:?}");

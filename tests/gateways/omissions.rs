@@ -18,7 +18,7 @@ use crate::data::istio;
 use crate::istio::{shipped, with_gateway_api};
 
 /// Every request has an answer before Stigg gives up.
-const BOUND: Duration = Duration::from_secs(30);
+pub const BOUND: Duration = Duration::from_secs(30);
 
 /// What is open without a part, or one around it, and what the page on deployment says about it.
 const KNOWN: [(&str, &str, &str); 5] = [
