@@ -139,7 +139,7 @@ test-arm64: build portable ## run the table of cases, the hostile requests and t
 
 # The version of Envoy that Envoy Gateway runs; it is not installed for anything else.
 test-gateways: export ENVOY_VERSION := 1.39.3
-test-gateways: dist registry skopeo ## run the tests on Envoy Gateway's, Istio's and Kubernetes' own code; needs Go, and builds for minutes the first time
+test-gateways: dist prometheus registry skopeo ## run the tests on Envoy Gateway's, Istio's and Kubernetes' own code; needs Go, and builds for minutes the first time
 	@tests/tools envoy gateways helm kubectl redis
 	@cargo test --package tests --test gateways --config 'target."cfg(unix)".runner = "$(CURDIR)/tests/gateways/alone"' -- --test-threads 1
 

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Result, ensure};
 use sandbox::envoy::{is_older_than, locate, workspace_root};
-use tests::pages::{Block, blocks, pages};
+use tests::pages::{Block, blocks, pages, with_a_path};
 use tests::skip::skip;
 use tests::tools::path;
 
@@ -35,7 +35,7 @@ fn run(block: &Block) -> Result<()> {
     let path =
         std::env::join_paths([envoy.parent().unwrap().to_owned()].into_iter().chain(std::env::split_paths(&path()?)))?;
     let here = |text: &str| text.replace(ETC, etc.to_str().unwrap());
-    let script = ["make() { command make --dry-run \"$@\" > /dev/null; }", &here(&block.text)].join("\n");
+    let script = ["make() { command make --dry-run \"$@\" > /dev/null; }", &here(&with_a_path(&block.text))].join("\n");
     let output = Command::new("bash")
         .args(["-euo", "pipefail", "-c", &script])
         .current_dir(workspace_root())
@@ -102,6 +102,7 @@ fn a_command_that_fails_is_noticed() {
         kind: "sh".to_owned(),
         text: text.to_owned(),
         comment: String::new(),
+        section: String::new(),
     };
     assert!(run(&block("true")).is_ok());
     let readable = "printf '%s\\n' old > /etc/envoy/secrets/stigg";

@@ -17,13 +17,13 @@ use crate::data::{envoy_gateway, istio};
 use crate::gateway::{Gateway, answer, segment};
 use crate::istio::{shipped, without};
 
-async fn on_istio(manifest: &str) -> Result<Edge> {
+pub async fn on_istio(manifest: &str) -> Result<Edge> {
     let segment = Segment::start().await?;
     let config = Translated(istio(manifest)?).config(Shell::Wasm, &segment)?;
     Ok(Edge { envoy: Envoy::start(config, options()).await?, segment })
 }
 
-async fn on_envoy_gateway(shell: Shell) -> Result<Edge> {
+pub async fn on_envoy_gateway(shell: Shell) -> Result<Edge> {
     Gateway::prepare(shell).await?.edge().await
 }
 

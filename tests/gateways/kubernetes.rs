@@ -14,6 +14,11 @@ use tests::edge::eventually;
 use tests::manifests::Manifests;
 use tests::tools::tool;
 
+/// The kinds of Istio, for `Kubernetes::define`.
+pub const ISTIO: &str = "istio/manifests/charts/base/files/crd-all.gen.yaml";
+/// Those of Envoy Gateway.
+pub const ENVOY_GATEWAY: &str = "envoy-gateway/charts/gateway-helm/charts/crds/crds";
+
 /// An API server with its etcd. Dropping it ends both.
 pub struct Kubernetes {
     _api_server: Process,
@@ -62,6 +67,14 @@ impl Kubernetes {
         let ready = async || Ok(this.kubectl(["get", "--raw", "/readyz"]).is_ok());
         eventually("the API server is ready", ready).await.with_context(|| this._api_server.log().tail())?;
         Ok(this)
+    }
+
+    /// Adds the kinds of the Gateway API that Istio's manifest uses, which are not experimental.
+    pub fn define_gateway_api(&self) -> Result<()> {
+        let kinds = ["gateways", "httproutes"];
+        kinds.iter().try_for_each(|kinds| {
+            self.define(&format!("gateway-api/config/crd/standard/gateway.networking.k8s.io_{kinds}.yaml"))
+        })
     }
 
     /// The file that tells clients where it is.
@@ -124,16 +137,13 @@ async fn the_api_server_accepts_every_manifest() -> Result<()> {
     let kubernetes = Kubernetes::start().await?;
     kubernetes.kubectl(["create", "namespace", "stigg-segment"])?;
     kubernetes.kubectl(["create", "namespace", "envoy-gateway-system"])?;
-    // Istio needs nothing experimental of the Gateway API.
-    for kinds in ["gateways", "httproutes"] {
-        kubernetes.define(&format!("gateway-api/config/crd/standard/gateway.networking.k8s.io_{kinds}.yaml"))?;
-    }
+    kubernetes.define_gateway_api()?;
     let with_gateway_api = Manifests::variant("istio.yaml", &["gateway-api"])?;
     kubernetes.apply(with_gateway_api.the("Gateway")?)?;
     kubernetes.apply(with_gateway_api.the("HTTPRoute")?)?;
     // Envoy Gateway's hold the experimental Gateway API.
-    kubernetes.define("envoy-gateway/charts/gateway-helm/charts/crds/crds")?;
-    kubernetes.define("istio/manifests/charts/base/files/crd-all.gen.yaml")?;
+    kubernetes.define(ENVOY_GATEWAY)?;
+    kubernetes.define(ISTIO)?;
     kubernetes.define("prometheus-operator/example/prometheus-operator-crd")?;
     for manifest in &Manifests::for_clusters()?.0 {
         kubernetes.apply(manifest).with_context(|| manifest.to_string())?;

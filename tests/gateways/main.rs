@@ -4,6 +4,7 @@
 
 mod changes;
 mod chart;
+mod commands;
 mod data;
 mod differences;
 mod digests;
@@ -11,6 +12,7 @@ mod envoy_gateway;
 mod gateway;
 mod istio;
 mod kubernetes;
+mod monitoring;
 mod omissions;
 mod scale;
 mod tls;

@@ -37,7 +37,12 @@ impl Identity {
 
     /// The Secret of Kubernetes with this name for it.
     pub fn secret(&self, namespace: &str, name: &str) -> Value {
-        secret(namespace, name, &[("tls.crt", self.certificate.clone()), ("tls.key", self.key.clone())])
+        secret(namespace, name, &self.files())
+    }
+
+    /// The certificate and its key, in files as Kubernetes names them.
+    pub fn files(&self) -> [(&'static str, String); 2] {
+        [("tls.crt", self.certificate.clone()), ("tls.key", self.key.clone())]
     }
 
     /// Starts a proxy that takes plain connections and passes them on to a gateway with this certificate. It chooses HTTP/2

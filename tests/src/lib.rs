@@ -14,6 +14,7 @@ pub mod manifests;
 pub mod openings;
 pub mod outcome;
 pub mod pages;
+pub mod prometheus;
 pub mod reference;
 pub mod registry;
 pub mod run_envoy;

@@ -8,6 +8,16 @@ pub fn read(file: &str) -> Result<String> {
     std::fs::read_to_string(workspace_root().join(file)).with_context(|| file.to_owned())
 }
 
+/// A file of the repository in YAML.
+pub fn yaml(file: &str) -> Result<serde_json::Value> {
+    serde_yaml_ng::from_str(&read(file)?).with_context(|| file.to_owned())
+}
+
+/// A registry with a path, such as a user has, in the commands that set it.
+pub fn with_a_path(commands: &str) -> String {
+    commands.replace("REGISTRY=registry.example.com", "REGISTRY=registry.example.com:5000/acme")
+}
+
 /// All pages.
 pub fn pages() -> Result<Vec<String>> {
     let mut pages = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"].map(str::to_owned).to_vec();
@@ -31,6 +41,8 @@ pub struct Block {
     pub text: String,
     /// The comment on the line before, such as `needs: a cluster`.
     pub comment: String,
+    /// The section of the page: its last heading with two `#`.
+    pub section: String,
 }
 
 /// The fenced blocks of a page.
@@ -38,15 +50,17 @@ pub fn blocks(page: &str) -> Result<Vec<Block>> {
     let text = read(page)?;
     let mut lines = text.lines().enumerate();
     let mut blocks = Vec::new();
-    let mut before = "";
+    let (mut before, mut section) = ("", "");
     while let Some((number, line)) = lines.next() {
         if let Some(kind) = line.strip_prefix("```") {
             let inside = lines.by_ref().map(|(_, line)| line).take_while(|line| *line != "```");
             let text = inside.collect::<Vec<_>>().join("\n");
             let comment = before.strip_prefix("<!-- ").and_then(|rest| rest.strip_suffix(" -->")).unwrap_or_default();
             let place = format!("{page}:{}", number + 1);
-            blocks.push(Block { place, kind: kind.to_owned(), text, comment: comment.to_owned() });
+            let (kind, comment, section) = (kind.to_owned(), comment.to_owned(), section.to_owned());
+            blocks.push(Block { place, kind, text, comment, section });
         }
+        section = line.strip_prefix("## ").unwrap_or(section);
         before = line;
     }
     Ok(blocks)
