@@ -54,6 +54,16 @@ fn every_long_test_is_run_by_one() -> Result<()> {
 }
 
 #[test]
+fn nothing_is_published_that_was_not_run_by_the_gateways_code() -> Result<()> {
+    let release: Value = serde_yaml_ng::from_str(&read(".github/workflows/release.yml")?)?;
+    for (job, runs) in [("test", ".ci/run"), ("test-gateways", "make test-gateways")] {
+        assert!(every(&release["jobs"][job], "run").contains(&&json!(runs)), "{job}");
+        assert!(tests::manifests::each(&release["jobs"]["publish"]["needs"]).any(|needed| needed == job), "{job}");
+    }
+    Ok(())
+}
+
+#[test]
 fn they_pin_what_they_use_and_have_no_rights_but_those_a_job_names() -> Result<()> {
     let mut containers = Vec::new();
     for (workflow, text) in workflows()? {
