@@ -131,6 +131,10 @@ fn the_configuration_in_the_chart_is_a_variant_of_envoy_yaml() -> Result<()> {
         let rendered = Config::from_yaml(chart.the("ConfigMap")?["data"]["envoy.yaml"].as_str().context("a text")?)?;
         assert!(rendered == expected, "{values:?}: {rendered}");
     }
+    // One replica takes the whole limit, and not more.
+    let one = Manifests::chart(&["replicas=1"])?;
+    let text = one.the("ConfigMap")?["data"]["envoy.yaml"].as_str().context("a text")?;
+    assert!(text.contains("{ max_tokens: 2000, tokens_per_fill: 1000, fill_interval: 1s }"), "{text}");
     // The filter's own configuration is added to, quotes and all.
     let chart =
         Manifests::chart(&["config.event_name.prefix=it's ", "source=eu", "segment.host=events.eu1.segmentapis.com"])?;
@@ -154,6 +158,7 @@ fn helm_rejects_values_that_would_not_do_what_they_say() -> Result<()> {
         // Two releases for two sources would send equal ids, and Segment would drop one of the calls.
         ("source=", "'/source'"),
         ("source=a.b", "'/source'"),
+        ("config.source=a.b", "'/config/source'"),
     ] {
         let error = Manifests::chart(&[values]).unwrap_err();
         assert!(format!("{error:#}").contains(message), "{values}: {error:#}");

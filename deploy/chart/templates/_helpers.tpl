@@ -31,12 +31,12 @@ labels:
 {{- end }}
 
 {{- /* How many webhooks a second each replica takes. Stigg's connections do not spread evenly, so the shares are larger than
-       a replica's part of the limit. */ -}}
+       a replica's part of the limit, but not than the limit. */ -}}
 {{- define "stigg.share" -}}
 {{- if .Values.autoscaling.enabled -}}
 {{- .Values.rateLimit.perSecond -}}
 {{- else -}}
-{{- div (mul .Values.rateLimit.perSecond 8) (mul .Values.replicas 5) | max 1 -}}
+{{- div (mul .Values.rateLimit.perSecond 8) (mul .Values.replicas 5) | min .Values.rateLimit.perSecond | max 1 -}}
 {{- end -}}
 {{- end }}
 
