@@ -16,6 +16,7 @@ use tests::cases::{KEYS_SOURCE, cases};
 use tests::deployed::*;
 use tests::edge::*;
 use tests::manifests::*;
+use tests::openings::MARK;
 use tests::tools::tool;
 use tests::translated::Translated;
 use tests::volume::project;
@@ -115,6 +116,23 @@ async fn the_filter_answers_what_nobody_else_would_under_istio() -> Result<()> {
     Ok(())
 }
 
+/// Istio's agent puts another filter in the place of one whose image it cannot fetch.
+#[tokio::test]
+async fn without_the_filters_image_istios_gateway_rejects_everything() -> Result<()> {
+    let mut translated = Translated::by_istio()?;
+    translated.0["plugins"] = translated.0["plugins_without_images"].take();
+    let segment = Segment::start().await?;
+    let config = translated.config(Shell::Wasm, &segment)?;
+    let edge = Edge { envoy: Envoy::start(config, Options::default()).await?, segment };
+    let (mark, value) = MARK;
+    for webhook in [Webhook::new(EVENT), Webhook::new(EVENT).header(mark, value)] {
+        let reply = edge.send(webhook.secret(SECRET)).await?;
+        assert_eq!((reply.status, reply.text()), (403, "RBAC: access denied".into()));
+    }
+    assert_eq!(edge.segment.connections(), 0);
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_slow_sender_is_bounded_under_istio() -> Result<()> {
     bounds_a_slow_sender(&on_istio().await?).await
@@ -173,6 +191,7 @@ fn the_page_says_what_the_gateways_make() -> Result<()> {
     let [of_istio, of_gateway, of_native] = limits;
     let both = format!("{}; with the dynamic module {}", of_gateway?, of_native?);
     assert_eq!(row("a connection may buffer")?[2..], [of_istio?, both]);
+    assert_eq!(row("if the gateway cannot use the filter, such as without its image")?[2], "403 `RBAC: access denied`");
     assert_eq!(row("headers of a request take at most")?[2], "5 s");
     assert_eq!(istio.connection_manager()?["request_headers_timeout"], "5s");
     assert_eq!(gateway.connection_manager()?["request_headers_timeout"], Value::Null);

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::manifests::{each, every};
 
-/// What a control plane makes: `listeners`, `routes`, `clusters`, and Istio's `plugins`.
+/// What a control plane makes: `listeners`, `routes`, `clusters`, and Istio's `plugins`, also without their images.
 #[derive(Debug, Clone)]
 pub struct Translated(pub Value);
 

@@ -6,6 +6,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -17,6 +18,7 @@ import (
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 	"sigs.k8s.io/yaml"
 
 	"istio.io/istio/pilot/pkg/model"
@@ -105,15 +107,40 @@ func translate(t test.Failer, manifest string) map[string]any {
 	// The plugins that the listeners name.
 	text, err := json.Marshal(listeners)
 	must(err)
-	plugins := slices.Sorted(slices.Values(pluginName.FindAllString(string(text), -1)))
+	names := slices.Compact(slices.Sorted(slices.Values(pluginName.FindAllString(string(text), -1))))
+	plugins := server.ConfigGen.BuildExtensionConfiguration(proxy, server.PushContext(), names, nil)
 	return map[string]any{
-		"stats_config": statsConfig(proxy),
-		"listeners":    listeners,
-		"routes":       list(server.RoutesFromListeners(proxy, generated)),
-		"clusters":     list(server.Clusters(proxy)),
-		"plugins":      list(server.ConfigGen.BuildExtensionConfiguration(proxy, server.PushContext(), slices.Compact(plugins), nil)),
+		"stats_config":           statsConfig(proxy),
+		"listeners":              listeners,
+		"routes":                 list(server.RoutesFromListeners(proxy, generated)),
+		"clusters":               list(server.Clusters(proxy)),
+		"plugins":                list(plugins),
+		"plugins_without_images": list(withoutImages(plugins)),
 	}
 }
+
+// What the agent in the gateway's pod gives Envoy in place of plugins whose images it cannot fetch.
+func withoutImages(plugins []*core.TypedExtensionConfig) []*core.TypedExtensionConfig {
+	resources := []*anypb.Any{}
+	for _, plugin := range plugins {
+		resource, err := anypb.New(plugin)
+		must(err)
+		resources = append(resources, resource)
+	}
+	must(wasm.MaybeConvertWasmExtensionConfig(resources, noImages{}))
+	replaced := []*core.TypedExtensionConfig{}
+	for _, resource := range resources {
+		plugin := &core.TypedExtensionConfig{}
+		must(resource.UnmarshalTo(plugin))
+		replaced = append(replaced, plugin)
+	}
+	return replaced
+}
+
+type noImages struct{}
+
+func (noImages) Get(string, wasm.GetOptions) (string, error) { return "", errors.New("no image") }
+func (noImages) Cleanup()                                    {}
 
 // What the agent in the gateway's pod tells Envoy about metrics when it starts it.
 func statsConfig(proxy *model.Proxy) any {
