@@ -87,7 +87,7 @@ pub async fn doors(edge: &Edge, bound: Duration) -> Result<Doors> {
     }
     let calls = edge.segment.calls();
     if edge.segment.requests_begun() != calls.len() {
-        open.push(format!("{} requests to Segment, {} complete", edge.segment.requests_begun(), calls.len()));
+        open.push(format!("{INCOMPLETE}: {} of {}", calls.len(), edge.segment.requests_begun()));
     }
     if edge.segment.unencrypted() > 0 {
         open.push(UNENCRYPTED.to_owned());
@@ -135,6 +135,8 @@ pub const IMPOSTOR: &str = "an impostor gets calls";
 pub const ELSEWHERE: &str = "a call goes elsewhere";
 /// What an opening is if a call is not encrypted.
 pub const UNENCRYPTED: &str = "a call is not encrypted";
+/// How it begins if only the head of a request reaches Segment, which depends on when its body arrives.
+pub const INCOMPLETE: &str = "complete requests to Segment";
 /// How it begins if a call has another write key.
 pub const OTHER_KEY: &str = "a call has another write key";
 
