@@ -77,6 +77,11 @@ async fn the_commands_install_istios_manifest() -> Result<()> {
     run("Istio", &cluster, None)?;
     let url = member(&cluster, "stigg-segment", "wasmplugin/stigg-segment", "/spec/url")?;
     assert!(url.as_str().is_some_and(|url| url.starts_with("oci://registry.example.com:5000/acme/")), "{url}");
+    // The rotation has ended, and the variant has replaced Istio's own Gateway.
+    let previous = member(&cluster, "stigg-segment", "secret/stigg-segment", "/data/STIGG_WEBHOOK_SECRET_PREVIOUS")?;
+    assert_eq!(previous, "bmV3"); // "new"
+    let gateway = |kind| member(&cluster, "stigg-segment", &format!("{kind}/stigg-gateway"), "/metadata/name");
+    assert!(gateway("gateways.networking.istio.io").is_err() && gateway("gateways.gateway.networking.k8s.io").is_ok());
     Ok(())
 }
 
