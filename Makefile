@@ -163,6 +163,7 @@ mac: rust ## check that `make run`, `make send` and their like compile for a Mac
 lint: rust $(TYPOS) ## check format, lints, documentation and spelling
 	@cargo fmt --all --check && rustfmt --check --edition 2024 deploy/copy.rs
 	@cargo clippy --quiet --workspace --all-targets -- --deny warnings
+	@cargo clippy --quiet --package tests --tests $(patsubst %,--test %,portable dist telemetry gateways) -- --deny warnings # `make test` does not run these
 	@cargo fmt --check --manifest-path tests/second_host/Cargo.toml
 	@cargo clippy $(SECOND_HOST) --all-targets -- --deny warnings
 	@cargo fmt --check --manifest-path fuzz/Cargo.toml

@@ -21,9 +21,12 @@ use crate::gateway::{FILE, Gateway, segment, server, trust};
 
 /// Webhooks, and what their sender was told.
 pub struct Load {
-    sent: Arc<Mutex<Vec<(Webhook, Option<u16>)>>>,
+    sent: Sent,
     _senders: JoinSet<()>,
 }
+
+/// Each with the status of its answer, if it has one.
+type Sent = Arc<Mutex<Vec<(Webhook, Option<u16>)>>>;
 
 /// What is sent. Only the first kind may reach Segment.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,7 +62,7 @@ impl Webhook {
 impl Load {
     /// Sends webhooks of every kind from now on.
     pub fn start(proxy: SocketAddr) -> Self {
-        let sent = Arc::<Mutex<Vec<_>>>::default();
+        let sent = Sent::default();
         let count = Arc::new(AtomicUsize::new(0));
         let mut senders = JoinSet::new();
         for _ in 0..4 {

@@ -38,9 +38,10 @@ pub fn istio(manifest: &str) -> Result<Value> {
     std::fs::write(&file, format!("{manifest}\n---\n{certificate}"))?;
     let made = run("istio-translate", [file.to_str().context("a path in UTF-8")?])?;
     let mut made: Value = serde_json::from_str(&made)?;
-    replace(&mut made, &|key, value| match key {
-        "ISTIO_META_WASM_PLUGIN_RESOURCE_VERSION" => *value = json!("VERSION"),
-        _ => {}
+    replace(&mut made, &|key, value| {
+        if key == "ISTIO_META_WASM_PLUGIN_RESOURCE_VERSION" {
+            *value = json!("VERSION");
+        }
     });
     Ok(made)
 }
