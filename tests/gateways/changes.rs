@@ -152,7 +152,8 @@ impl Load {
     }
 }
 
-async fn send(proxy: SocketAddr, webhook: &Webhook) -> Result<u16> {
+/// Sends one, and returns the status of its answer.
+pub async fn send(proxy: SocketAddr, webhook: &Webhook) -> Result<u16> {
     let mut connection = Connection::open(proxy).await?;
     connection.send(webhook.request()).await?;
     Ok(connection.response().await?.status)
@@ -161,8 +162,7 @@ async fn send(proxy: SocketAddr, webhook: &Webhook) -> Result<u16> {
 async fn nothing_leaks_while_it_changes(shell: Shell) -> Result<()> {
     let mut gateway = Gateway::prepare(shell).await?;
     let segment = segment().await?;
-    let mut process = gateway.run()?;
-    process.log().line(|line| line.contains("Watching path added")).await; // it sees no change before
+    let mut process = gateway.run_and_watch().await?;
     let proxy = gateway.proxy().await?;
     let load = Load::start(proxy);
     let objects = gateway.manifests.0.clone();
@@ -263,8 +263,7 @@ async fn nothing_leaks_without_any_one_part(
     is_one: impl Fn(&Value) -> bool,
 ) -> Result<(usize, usize)> {
     let segment = segment().await?;
-    let process = gateway.run()?;
-    process.log().line(|line| line.contains("Watching path added")).await;
+    let process = gateway.run_and_watch().await?;
     gateway.manifests.0.iter().try_for_each(|object| gateway.apply(object))?;
     let proxy = gateway.proxy().await?;
     let load = Load::start(proxy);
@@ -341,8 +340,7 @@ async fn no_impostor_gets_calls_from_envoy_gateway() -> Result<()> {
         if is_trusted {
             trust(&impostor)?;
         }
-        let process = gateway.run()?;
-        process.log().line(|line| line.contains("Watching path added")).await;
+        let process = gateway.run_and_watch().await?;
         gateway.manifests.0.iter().try_for_each(|object| gateway.apply(object))?;
         let proxy = gateway.proxy().await?;
         let load = Load::start(proxy);

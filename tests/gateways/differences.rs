@@ -13,15 +13,9 @@ use tests::edge::*;
 use tests::tools::run;
 use tests::translated::Translated;
 
-use crate::data::{envoy_gateway, istio};
+use crate::data::{self, envoy_gateway};
 use crate::gateway::{Gateway, answer, segment};
-use crate::istio::{shipped, without};
-
-pub async fn on_istio(manifest: &str) -> Result<Edge> {
-    let segment = Segment::start().await?;
-    let config = Translated(istio(manifest)?).config(Shell::Wasm, &segment)?;
-    Ok(Edge { envoy: Envoy::start(config, options()).await?, segment })
-}
+use crate::istio::{self, shipped, without};
 
 pub async fn on_envoy_gateway(shell: Shell) -> Result<Edge> {
     Gateway::prepare(shell).await?.edge().await
@@ -50,7 +44,7 @@ async fn with_a_trap(made: Value) -> Result<Edge> {
 
 #[tokio::test]
 async fn istio_replaces_a_trapped_vm() -> Result<()> {
-    let edge = with_a_trap(istio(&shipped()?)?).await?;
+    let edge = with_a_trap(data::istio(&shipped()?)?).await?;
     eventually("the VM is replaced", async || Ok(edge.send_event(EVENT).await?.status == 200)).await?;
     assert_eq!(edge.segment.calls().len(), 2);
     Ok(())
@@ -92,7 +86,7 @@ async fn counts(edge: &Edge, name: &str, labels: &[&str]) -> Result<()> {
 #[tokio::test]
 async fn the_filters_metrics_have_these_names() -> Result<()> {
     let in_the_name = "stigg_segment_webhooks_outcome_rejected_reason_unauthorized";
-    let istio = on_istio(&shipped()?).await?;
+    let istio = istio::edge(&shipped()?).await?;
     counts(&istio, in_the_name, &[]).await?;
     // Envoy's own metrics have Istio's labels.
     assert_eq!(istio.send_event(EVENT).await?.status, 200);
@@ -113,7 +107,7 @@ fn only_the_class_counts(text: &str, name: &str, labels: &[&str]) {
 
 #[tokio::test]
 async fn the_alert_for_a_missing_filter_cannot_fire_under_istio() -> Result<()> {
-    let edge = on_istio(&without(&shipped()?, "WasmPlugin")).await?;
+    let edge = istio::edge(&without(&shipped()?, "WasmPlugin")).await?;
     for _ in 0..3 {
         assert_eq!(edge.ask(post(EVENT)).await?.status, 503);
     }
@@ -169,7 +163,7 @@ async fn own_answers_are_plain_text(edge: Edge) -> Result<()> {
 
 #[tokio::test]
 async fn answers_of_istios_envoy_are_plain_text() -> Result<()> {
-    own_answers_are_plain_text(on_istio(&shipped()?).await?).await
+    own_answers_are_plain_text(istio::edge(&shipped()?).await?).await
 }
 
 #[tokio::test]

@@ -245,6 +245,13 @@ impl Gateway {
         Process::spawn(command)
     }
 
+    /// Starts it, and waits until it sees each change.
+    pub async fn run_and_watch(&self) -> Result<Process> {
+        let process = self.run()?;
+        process.log().line(|line| line.contains("Watching path added")).await;
+        Ok(process)
+    }
+
     /// A proxy for webhooks.
     pub async fn proxy(&self) -> Result<SocketAddr> {
         self.identity.proxy(WEBHOOKS).await

@@ -39,9 +39,15 @@ pub fn without(manifest: &str, kind: &str) -> String {
     manifest.split("\n---\n").filter(|document| !of_kind(document)).collect::<Vec<_>>().join("\n---\n")
 }
 
-async fn edge(manifest: &str) -> Result<Edge> {
+/// A stock Envoy on what Istio makes of a manifest.
+pub async fn edge(manifest: &str) -> Result<Edge> {
+    edge_on(istio(manifest)?).await
+}
+
+/// A stock Envoy on what a gateway makes for the Wasm module.
+pub async fn edge_on(made: Value) -> Result<Edge> {
     let segment = Segment::start().await?;
-    let config = Translated(istio(manifest)?).config(Shell::Wasm, &segment)?;
+    let config = Translated(made).config(Shell::Wasm, &segment)?;
     Ok(Edge { envoy: Envoy::start(config, options()).await?, segment })
 }
 

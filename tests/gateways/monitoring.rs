@@ -12,8 +12,8 @@ use tests::manifests::each;
 use tests::pages::{blocks, read, yaml};
 use tests::prometheus::{ALERTS, Prometheus, send_good_and_bad_events};
 
-use crate::differences::{on_envoy_gateway, on_istio};
-use crate::istio::shipped;
+use crate::differences::on_envoy_gateway;
+use crate::istio::{self, shipped};
 
 const PAGE: &str = "docs/operations.md";
 
@@ -98,7 +98,7 @@ async fn the_alerts_work(edge: Edge, shell: Shell) -> Result<()> {
 
 #[tokio::test]
 async fn the_alerts_work_under_istio() -> Result<()> {
-    the_alerts_work(on_istio(&shipped()?).await?, Shell::Wasm).await
+    the_alerts_work(istio::edge(&shipped()?).await?, Shell::Wasm).await
 }
 
 #[tokio::test]
@@ -114,7 +114,7 @@ async fn the_alerts_work_on_envoy_gateway_with_the_dynamic_module() -> Result<()
 #[tokio::test]
 async fn health_is_not_where_it_is_on_envoy_yaml() -> Result<()> {
     let health = "GET /healthz HTTP/1.1\r\nhost: edge\r\n\r\n";
-    assert_eq!(on_istio(&shipped()?).await?.ask(health).await?.status, 405);
+    assert_eq!(istio::edge(&shipped()?).await?.ask(health).await?.status, 405);
     let gateway = on_envoy_gateway(Shell::Wasm).await?;
     assert_eq!(gateway.ask(health).await?.status, 404);
     let ready = Webhook::new("").method("GET".parse()?).send("http://127.0.0.1:19003/ready").await?;

@@ -11,7 +11,7 @@ use tokio::io::AsyncReadExt;
 
 use crate::data::{envoy_gateway, istio};
 use crate::gateway::Gateway;
-use crate::istio::{shipped, with_gateway_api, without};
+use crate::istio::{edge_on, shipped, with_gateway_api, without};
 
 #[tokio::test]
 async fn without_its_request_buffer_envoy_gateway_sends_neither_the_secret_nor_a_rejected_event() -> Result<()> {
@@ -32,7 +32,7 @@ async fn without_its_envoy_filter_istio_sends_neither_the_secret_nor_a_rejected_
 /// Where only a header chooses the route, it is chosen before the event is read. If nothing holds the request, the head
 /// of one with a valid secret reaches Segment although its event is rejected; neither the secret nor the event does.
 async fn only_the_head_of_a_rejected_event_reaches_segment(made: Value) -> Result<()> {
-    mapped_events_arrive(made.clone()).await?;
+    events_arrive_that_nothing_holds(&edge_on(made.clone()).await?).await?;
     // It takes down whatever comes, also of a request that does not end.
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let socket = json!({ "address": "127.0.0.1", "port_value": listener.local_addr()?.port() });
@@ -73,10 +73,4 @@ async fn only_the_head_of_a_rejected_event_reaches_segment(made: Value) -> Resul
     let more = tokio::time::timeout(std::time::Duration::ZERO, listener.accept()).await;
     assert!(more.is_err(), "a request without the secret reached Segment");
     Ok(())
-}
-
-async fn mapped_events_arrive(made: Value) -> Result<()> {
-    let segment = Segment::start().await?;
-    let config = Translated(made).config(Shell::Wasm, &segment)?;
-    events_arrive_that_nothing_holds(&Edge { envoy: Envoy::start(config, options()).await?, segment }).await
 }
